@@ -1,0 +1,13 @@
+"""How a host is chosen among those that may serve a request."""
+
+from pyscopg2.balancer_policy.base import BalancerPolicy
+from pyscopg2.balancer_policy.greedy import GreedyBalancerPolicy
+from pyscopg2.balancer_policy.random_weighted import RandomWeightedBalancerPolicy
+from pyscopg2.balancer_policy.round_robin import RoundRobinBalancerPolicy
+
+__all__ = (
+    "BalancerPolicy",
+    "GreedyBalancerPolicy",
+    "RandomWeightedBalancerPolicy",
+    "RoundRobinBalancerPolicy",
+)

@@ -1,0 +1,1 @@
+"""The driver-free core of pyscopg2."""

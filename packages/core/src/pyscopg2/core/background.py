@@ -1,0 +1,43 @@
+"""Work that nobody waits for: closing a pool, giving a dead connection back."""
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any
+
+logger = logging.getLogger("pyscopg2")
+
+
+class Background:
+    """Keeps the tasks of one manager that run by themselves, until each has ended."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Run it; what it raises is logged at level DEBUG, since nobody is there to be told."""
+        self.adopt(asyncio.get_running_loop().create_task(work))
+
+    def adopt(self, task: asyncio.Task[Any]) -> None:
+        """Take over a task that its creator will not wait for any longer."""
+        self._tasks.add(task)
+        task.add_done_callback(self._end)
+
+    async def drain(self, timeout: float) -> None:
+        """Wait up to ``timeout`` seconds for all of them, then cancel the rest."""
+        if not self._tasks:
+            return
+        _, pending = await asyncio.wait(self._tasks, timeout=timeout)
+        for task in pending:
+            task.cancel()
+        if pending:
+            # One turn for those that end when told so; who does not is left to itself.
+            await asyncio.wait(pending, timeout=0)
+
+    def _end(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (exc := task.exception()) is not None:
+            logger.debug("in the background: %r", exc)

@@ -1,0 +1,348 @@
+"""Who holds which connection.
+
+The invariant: whoever fails or is cancelled leaves nothing checked out. A connection that was
+taken from the driver is given back to it exactly once, and its place is free only then.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Generator, Iterable
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Generic, NoReturn, cast
+
+from pyscopg2.core.adapter import Adapter, ConnT, PoolT
+from pyscopg2.core.alarm import Alarm
+from pyscopg2.core.background import Background
+from pyscopg2.core.deadline import Interrupted, resume, within
+from pyscopg2.core.errors import AcquireTimeoutError
+from pyscopg2.core.faults import is_misuse, is_suspicious
+from pyscopg2.core.places import Choose, Places
+from pyscopg2.core.selection import Request
+from pyscopg2.core.spell import Spell
+from pyscopg2.core.store import Store
+from pyscopg2.core.topology import Role, Topology
+
+logger = logging.getLogger("pyscopg2")
+
+
+class Checkout(Generic[PoolT, ConnT]):
+    """One connection that is out."""
+
+    __slots__ = ("connection", "ended", "spell")
+
+    def __init__(self, connection: ConnT, spell: Spell[PoolT]) -> None:
+        self.connection = connection
+        self.spell = spell
+        self.ended = False
+        """The manager has terminated it, and gives it back to the driver by itself."""
+
+
+class Checkouts(Generic[PoolT, ConnT]):
+    """Takes connections from the driver for users, and gives them back."""
+
+    def __init__(
+        self,
+        adapter: Adapter[PoolT, ConnT],
+        store: Store,
+        choose: Choose,
+        background: Background,
+        *,
+        start: Callable[[], None],
+        suspect: Callable[[str], None],
+        demand: Callable[[], None],
+        refresh_timeout: float,
+        abandon_timeout: float,
+    ) -> None:
+        """``start`` is called before each acquire; for ``suspect`` and ``demand`` see `Places`."""
+        self._adapter = adapter
+        self._start = start
+        self._store = store
+        self._background = background
+        self._suspect = suspect
+        self._refresh_timeout = refresh_timeout
+        self._abandon_timeout = abandon_timeout
+        self.places: Places[PoolT] = Places(
+            store.topology,
+            choose,
+            adapter.get_pool_maxsize,
+            suspect=suspect,
+            demand=demand,
+            emptied=self._finish,
+        )
+        self._out: dict[int, Checkout[PoolT, ConnT]] = {}
+        self._retired: dict[Spell[PoolT], asyncio.TimerHandle] = {}
+        """The spells that wait for their last checkout, and when that wait ends."""
+        self._some_ended = asyncio.Event()
+        self._closed: Exception | None = None
+        store.subscribe(self._follow)
+
+    # Taking
+
+    async def acquire(
+        self, request: Request, timeout: float, kwargs: dict[str, Any]
+    ) -> Checkout[PoolT, ConnT]:
+        """A connection for ``request`` within ``timeout`` seconds, all work included.
+
+        `AcquireTimeoutError` after that; the error given to `close` where the manager closes.
+        Misuse of the driver (an unknown argument) raises the driver's own error at once. Every
+        other failure of a host is tried elsewhere, or there again after its next good check.
+        """
+        self._start()
+        loop = asyncio.get_running_loop()
+        when = loop.time() + timeout
+        places = self.places
+        failure: Exception | None = None
+        while True:
+            if self._closed is not None:
+                raise self._closed
+            spell = places.take(request)
+            if spell is None:
+                spell = await places.wait(request, when)
+                if spell is None:
+                    self._give_up(request, failure)
+                if spell not in places.candidates(request):
+                    # The host was lost between the hand-over and this step.
+                    places.free(spell)
+                    continue
+            revision = places.revision
+            try:
+                steps = self._adapter.acquire_from_pool(spell.pool, **kwargs).__await__()
+                try:
+                    pending = next(steps)
+                except StopIteration as stop:
+                    connection = cast(ConnT, stop.value)
+                else:
+                    leave = partial(self._leave, spell)
+                    connection = await within(steps, pending, when, spell.scopes, leave)
+            except Interrupted:
+                places.free(spell)
+            except Exception as exc:
+                if is_misuse(exc):
+                    places.free(spell)
+                    raise
+                failure = exc
+                places.suspend(spell)
+                places.free(spell)
+            except BaseException:
+                places.free(spell)
+                raise
+            else:
+                checkout = Checkout(connection, spell)
+                if revision == places.revision or spell in places.candidates(request):
+                    self._out[id(connection)] = checkout
+                    return checkout
+                # The host's role changed while the driver was connecting.
+                self._background.spawn(self._give_back(checkout, {}))
+            if loop.time() >= when:
+                self._give_up(request, failure)
+
+    def _give_up(self, request: Request, failure: Exception | None) -> NoReturn:
+        topology = self._store.topology
+        if failure is None:
+            failure = next((host.error for host in topology if host.hopeless), None)
+        wanted = "replica" if request.read_only else "master"
+        raise AcquireTimeoutError(
+            f"no connection to a {wanted} within the deadline: {topology}"
+        ) from failure
+
+    def _leave(self, spell: Spell[PoolT], rest: Coroutine[Any, Any, ConnT]) -> None:
+        """An acquire did not end when it was interrupted: what remains of it keeps a place."""
+        spell.in_use += 1
+        self._background.spawn(self._dispose(spell, rest))
+
+    async def _dispose(self, spell: Spell[PoolT], rest: Coroutine[Any, Any, ConnT]) -> None:
+        try:
+            connection = await rest
+        except BaseException:
+            self.places.free(spell)
+            raise
+        await self._bury(Checkout(connection, spell))
+
+    # Giving back
+
+    def holder(self, connection: ConnT) -> Checkout[PoolT, ConnT] | None:
+        """The checkout of a connection that is out; None where it is not one of ours."""
+        return self._out.get(id(connection))
+
+    def register(self, connection: ConnT, spell: Spell[PoolT]) -> None:
+        """Count a connection that was taken from the driver's pool by hand."""
+        if id(connection) not in self._out:
+            spell.in_use += 1
+            self._out[id(connection)] = Checkout(connection, spell)
+
+    async def end_block(self, checkout: Checkout[PoolT, ConnT], exc: BaseException | None) -> None:
+        """End an ``async with`` block as the driver does, and release its connection.
+
+        Where a commit or rollback is unanswered for the refresh timeout, the connection is
+        terminated, whereupon it fails. An error of the block, or of its end, that tells of a
+        change on the host makes that suspected.
+        """
+        try:
+            steps = self._adapter.end_block(checkout.connection, exc).__await__()
+            try:
+                pending = next(steps)
+            except StopIteration:
+                pass
+            else:
+                with self._answer_expected(checkout):
+                    await resume(steps, pending)
+        except BaseException as error:
+            exc = error
+            raise
+        finally:
+            if exc is not None and is_suspicious(exc, self._adapter.sqlstate):
+                self._suspect(checkout.spell.address)
+            # A block may have released its connection by itself; so may the manager.
+            if self._out.get(id(checkout.connection)) is checkout:
+                await self.release(checkout, {})
+
+    async def release(self, checkout: Checkout[PoolT, ConnT], kwargs: dict[str, Any]) -> None:
+        """Give it back; of one that the manager has terminated only the record is dropped."""
+        del self._out[id(checkout.connection)]
+        if checkout.ended:
+            return
+        if self._adapter.is_connection_closed(checkout.connection):
+            self._suspect(checkout.spell.address)
+        await self._give_back(checkout, kwargs)
+
+    async def _give_back(self, checkout: Checkout[PoolT, ConnT], kwargs: dict[str, Any]) -> None:
+        """Runs to its end, whatever happens to the caller: a cancelled caller leaves at once."""
+        spell = checkout.spell
+        try:
+            steps = self._adapter.release_to_pool(
+                checkout.connection, spell.pool, **kwargs
+            ).__await__()
+            pending = next(steps)
+        except StopIteration:
+            self.places.free(spell)
+        except Exception:
+            self._background.spawn(self._bury(checkout))
+            raise
+        else:
+            rest = asyncio.get_running_loop().create_task(
+                self._see_through(checkout, steps, pending)
+            )
+            self._background.adopt(rest)
+            await asyncio.shield(rest)
+
+    async def _see_through(
+        self, checkout: Checkout[PoolT, ConnT], steps: Generator[Any, Any, None], pending: Any
+    ) -> None:
+        try:
+            with self._answer_expected(checkout):
+                await resume(steps, pending)
+        except Exception:
+            self._background.spawn(self._bury(checkout))
+            raise
+        except BaseException:
+            # The event loop ends, or the manager has waited long enough: no time for more.
+            self._adapter.terminate_connection(checkout.connection)
+            self.places.free(checkout.spell)
+            raise
+        self.places.free(checkout.spell)
+
+    @contextmanager
+    def _answer_expected(self, checkout: Checkout[PoolT, ConnT]) -> Generator[None]:
+        """Terminates the connection when the refresh timeout passes: what waits for it fails."""
+        terminate = partial(self._adapter.terminate_connection, checkout.connection)
+        alarm = Alarm(asyncio.get_running_loop(), self._refresh_timeout, terminate)
+        try:
+            yield
+        finally:
+            alarm.cancel()
+
+    def _end(self, checkout: Checkout[PoolT, ConnT]) -> None:
+        """Terminate a connection that is out and give it back to the driver: its user gets an
+        error now, and the user's own release of it, later, does nothing."""
+        checkout.ended = True
+        self._adapter.terminate_connection(checkout.connection)
+        self._background.spawn(self._bury(checkout))
+
+    async def _bury(self, checkout: Checkout[PoolT, ConnT]) -> None:
+        """Give a dead connection back: its place in the driver's pool stays occupied otherwise."""
+        try:
+            self._adapter.terminate_connection(checkout.connection)
+            async with asyncio.timeout(self._refresh_timeout):
+                await self._adapter.release_to_pool(checkout.connection, checkout.spell.pool)
+        finally:
+            self.places.free(checkout.spell)
+
+    # Following the topology
+
+    def _follow(self, before: Topology, after: Topology) -> None:
+        """The store's listener."""
+        now = asyncio.get_running_loop().time()
+        for spell in self.places.follow(before, after):
+            answered_at = after[spell.address].answered_at
+            since = now if answered_at is None else answered_at
+            self._await_end(spell, max(now, since + self._abandon_timeout))
+        for old, new in zip(before, after, strict=True):
+            if new.role is Role.SUPERSEDED and old.role is not Role.SUPERSEDED:
+                lost = [c for c in self._out.values() if c.spell.address == new.address]
+                self._end_all(lost, f"{new.address} is superseded by {new.superseded_by}")
+
+    def _await_end(self, spell: Spell[PoolT], until: float) -> None:
+        """Close a retired spell's pool with its last checkout, or when the time is up."""
+        timer = self._retired.get(spell)
+        if timer is not None:
+            until = min(until, timer.when())
+            timer.cancel()
+        loop = asyncio.get_running_loop()
+        self._retired[spell] = loop.call_at(until, self._abandon, spell)
+        if not spell.in_use:
+            self._finish(spell)
+
+    def _finish(self, spell: Spell[PoolT]) -> None:
+        """The last checkout of a retired spell is back."""
+        timer = self._retired.pop(spell, None)
+        if timer is not None:
+            timer.cancel()
+            self._background.spawn(self._close_pool(spell))
+            self._some_ended.set()
+
+    def _abandon(self, spell: Spell[PoolT]) -> None:
+        """A retired spell's time is up."""
+        del self._retired[spell]
+        lost = [checkout for checkout in self._out.values() if checkout.spell is spell]
+        self._end_all(lost, f"still out on {spell.address} after its pool was retired")
+        self._background.spawn(self._terminate_pool(spell))
+        self._some_ended.set()
+
+    def _end_all(self, checkouts: Iterable[Checkout[PoolT, ConnT]], why: str) -> None:
+        lost = [checkout for checkout in checkouts if not checkout.ended]
+        if lost:
+            logger.warning("connections terminated: %d, %s", len(lost), why)
+        for checkout in lost:
+            self._end(checkout)
+
+    async def _close_pool(self, spell: Spell[PoolT]) -> None:
+        try:
+            async with asyncio.timeout(self._refresh_timeout):
+                await self._adapter.close_pool(spell.pool)
+        except BaseException:
+            await self._terminate_pool(spell)
+            raise
+
+    async def _terminate_pool(self, spell: Spell[PoolT]) -> None:
+        async with asyncio.timeout(self._refresh_timeout):
+            await self._adapter.terminate_pool(spell.pool)
+
+    # Closing
+
+    def close(self, error: Exception, timeout: float) -> None:
+        """Hand out nothing more, and send those who wait away with ``error``.
+
+        The pools close with their last checkouts; what is out after ``timeout`` seconds is
+        terminated. Called again, the shorter time counts.
+        """
+        self._closed = error
+        until = asyncio.get_running_loop().time() + timeout
+        for spell in (*self.places.close(error), *self._retired):
+            self._await_end(spell, until)
+
+    async def ended(self) -> None:
+        """Until no retired spell waits for a checkout any more."""
+        while self._retired:
+            self._some_ended.clear()
+            await self._some_ended.wait()

@@ -1,0 +1,291 @@
+"""One host's watch: check, observe, publish."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Generic
+
+from pyscopg2.core.adapter import Adapter, ConnT, PoolT
+from pyscopg2.core.alarm import Alarm
+from pyscopg2.core.background import Background
+from pyscopg2.core.dsn import Target
+from pyscopg2.core.faults import is_hopeless
+from pyscopg2.core.probe import Answer, ask
+from pyscopg2.core.stopwatch import Stopwatch
+from pyscopg2.core.store import Store
+from pyscopg2.core.topology import Observation
+
+logger = logging.getLogger("pyscopg2")
+
+GAP = 0.05
+"""Seconds between two checks, at least, on a connection that is open."""
+
+CONNECT_GAP = 0.2
+"""The same where the check has to connect: each connect costs the server a fork."""
+
+SLOWEST = 10.0
+"""Seconds between the checks of a host whose error waiting does not heal, at most."""
+
+JITTER = 0.2
+"""Checks come up to this part later than their time, so that many clients do not beat as one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved(Generic[PoolT, ConnT]):
+    """The connection that the monitor keeps for itself, and the pool it is from."""
+
+    pool: PoolT
+    connection: ConnT
+
+
+class Monitor(Generic[PoolT, ConnT]):
+    """Checks one host for as long as its task runs. Every check publishes, whatever it found.
+
+    A spell begins with the pool that a check opens, and ends with the check that fails on it, or
+    that finds another server or a lesser role behind the address: the observation carries the
+    pool, or none, and whoever follows the store acts on that.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        adapter: Adapter[PoolT, ConnT],
+        options: Mapping[str, Any],
+        store: Store,
+        background: Background,
+        *,
+        hurried: Callable[[], bool],
+        refresh_delay: float,
+        refresh_timeout: float,
+        stopwatch_window_size: int,
+    ) -> None:
+        """``hurried`` tells whether somebody waits for a role that nobody has."""
+        self._target = target
+        self._adapter = adapter
+        self._options = options
+        self._store = store
+        self._background = background
+        self._hurried = hurried
+        self._refresh_delay = refresh_delay
+        self._refresh_timeout = refresh_timeout
+        self._stopwatch = Stopwatch(stopwatch_window_size)
+        self._reserved: Reserved[PoolT, ConnT] | None = None
+        self._answer: Answer | None = None
+        """Of this spell."""
+        self._failures = 0
+        """Hopeless ones, in a row."""
+        self._began = 0.0
+        self._suspected = False
+        self._rich = True
+        """Whether the server of the reserved connection tells all, as far as is known."""
+        self._stopping = False
+        self._wake = asyncio.Event()
+
+    def check_soon(self) -> None:
+        """Something may have changed: check as soon as the gap between checks allows."""
+        self._suspected = True
+        self._wake.set()
+
+    def hurry(self) -> None:
+        """Have `hurried` asked again."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Check for ever. Cancelled without a `stop`, the event loop is ending and nobody else is
+        left to end the pool."""
+        try:
+            while True:
+                await self._check()
+                await self._pause()
+        finally:
+            if self._stopping:
+                self._drop_reserved()
+            elif self._reserved is not None:
+                self._adapter.terminate_connection(self._reserved.connection)
+                await self._adapter.terminate_pool(self._reserved.pool)
+
+    def stop(self) -> None:
+        """Said before `run` is cancelled, where the manager closes and will end the pool."""
+        self._stopping = True
+
+    # One check
+
+    async def _check(self) -> None:
+        self._suspected = False
+        self._began = asyncio.get_running_loop().time()
+        serial = self._store.next_serial()
+        try:
+            answer = await self._ask_in_time()
+        except Exception as exc:
+            self._drop_reserved()
+            self._answer = None
+            hopeless = is_hopeless(exc, self._adapter.sqlstate)
+            self._failures = self._failures + 1 if hopeless else 0
+            self._publish(serial, error=exc, hopeless=hopeless)
+            return
+        self._failures = 0
+        if self._answer is not None and _ends_spell(self._answer, answer):
+            # What users hold there belongs to the past. The host serves nobody until a new spell
+            # has begun, on a connection of its own, to wherever the address leads now.
+            self._drop_reserved()
+            self._answer = None
+            self._publish(serial, answer=answer)
+            await self._check()
+        else:
+            self._answer = answer
+            self._publish(serial, answer=answer)
+
+    def _publish(
+        self,
+        serial: int,
+        *,
+        answer: Answer | None = None,
+        error: Exception | None = None,
+        hopeless: bool = False,
+    ) -> None:
+        self._store.publish(
+            Observation(
+                address=self._target.address,
+                serial=serial,
+                at=asyncio.get_running_loop().time(),
+                answer=answer,
+                error=error,
+                hopeless=hopeless,
+                response_time=self._stopwatch.median,
+                pool=None if self._reserved is None else self._reserved.pool,
+            )
+        )
+
+    async def _ask_in_time(self) -> Answer:
+        """`TimeoutError` after the refresh timeout, whatever the driver does meanwhile."""
+        loop = asyncio.get_running_loop()
+        attempt = loop.create_task(self._attempt())
+        over: asyncio.Future[None] = loop.create_future()
+
+        def end(_: object = None) -> None:
+            if not over.done():
+                over.set_result(None)
+
+        attempt.add_done_callback(end)
+        alarm = Alarm(loop, self._refresh_timeout, end)
+        try:
+            await over
+        finally:
+            alarm.cancel()
+            if not attempt.done():
+                # Terminate first: a driver may take long to agree to a cancellation.
+                self._drop_reserved()
+                attempt.cancel()
+                self._background.adopt(attempt)
+        if not attempt.done():
+            raise TimeoutError(f"no answer within {self._refresh_timeout:g} s")
+        if attempt.cancelled():
+            raise ConnectionError("the driver cancelled the check")
+        return attempt.result()
+
+    async def _attempt(self) -> Answer:
+        reserved = self._reserved
+        if reserved is None:
+            await self._open_spell()
+        else:
+            try:
+                return await self._ask(reserved)
+            except Exception as exc:
+                # Maybe only this connection is broken: a new one tells.
+                logger.debug("%s: check failed, trying anew: %r", self._target.address, exc)
+                self._drop_reserved()
+                await self._reserve(reserved.pool)
+        if self._reserved is None:
+            raise asyncio.CancelledError
+        return await self._ask(self._reserved)
+
+    async def _ask(self, reserved: Reserved[PoolT, ConnT]) -> Answer:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        answer = await ask(
+            partial(self._adapter.fetch_scalar, reserved.connection),
+            self._adapter.sqlstate,
+            rich=self._rich,
+        )
+        self._stopwatch.add(loop.time() - began)
+        self._rich = answer.rich
+        return answer
+
+    # The reserved connection
+
+    async def _open_spell(self) -> None:
+        pool = await self._adapter.create_pool(self._target, **self._options)
+        try:
+            await self._reserve(pool)
+        except BaseException:
+            await self._adapter.terminate_pool(pool)
+            raise
+
+    async def _reserve(self, pool: PoolT) -> None:
+        _stop_if_given_up()
+        connection = await self._adapter.acquire_from_pool(pool)
+        self._rich = True
+        self._reserved = Reserved(pool, connection)
+        try:
+            _stop_if_given_up()
+        except BaseException:
+            self._drop_reserved()
+            raise
+
+    def _drop_reserved(self) -> None:
+        """Terminate it and give it back to its pool, without waiting for either.
+
+        The end of a pool that was published is for those who follow the store; one that was not
+        ends here.
+        """
+        reserved, self._reserved = self._reserved, None
+        if reserved is not None:
+            self._adapter.terminate_connection(reserved.connection)
+            published = self._store.topology[self._target.address].pool is reserved.pool
+            self._background.spawn(self._give_back(reserved, published))
+
+    async def _give_back(self, reserved: Reserved[PoolT, ConnT], published: bool) -> None:
+        async with asyncio.timeout(self._refresh_timeout):
+            await self._adapter.release_to_pool(reserved.connection, reserved.pool)
+            if not published:
+                await self._adapter.terminate_pool(reserved.pool)
+
+    # Between two checks
+
+    async def _pause(self) -> None:
+        loop = asyncio.get_running_loop()
+        stretch = 1 + JITTER * random.random()
+        while (wait := self._began + self._delay() * stretch - loop.time()) > 0:
+            self._wake.clear()
+            timer = loop.call_later(wait, self._wake.set)
+            try:
+                await self._wake.wait()
+            finally:
+                timer.cancel()
+
+    def _delay(self) -> float:
+        """Seconds from the last check's beginning to the next one's, before jitter."""
+        delay = self._refresh_delay
+        if self._failures:
+            delay = max(delay, min(delay * 2**self._failures, SLOWEST))
+        if self._suspected or (not self._failures and self._hurried()):
+            delay = min(delay, CONNECT_GAP if self._reserved is None else GAP)
+        return delay
+
+
+def _ends_spell(before: Answer, now: Answer) -> bool:
+    """Whether this is another server, or the same one demoted. A promotion ends no spell."""
+    if before.writable and not now.writable:
+        return True
+    systems = {before.system_identifier, now.system_identifier} - {None}
+    return len(systems) > 1
+
+
+def _stop_if_given_up() -> None:
+    """A driver that swallows a cancellation goes on where nobody waits for it any more."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError

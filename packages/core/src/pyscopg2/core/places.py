@@ -1,0 +1,241 @@
+"""The places for users on all hosts, and the line of those who wait for one.
+
+Here is counted, and nowhere else: everything happens in the event loop's thread, and no await
+stands between a decision and the count that follows from it. So no place is free while somebody
+who could have it waits, and none is given out twice.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, cast
+
+from pyscopg2.core.adapter import PoolT
+from pyscopg2.core.line import Line, Waiter
+from pyscopg2.core.selection import Candidate, Request, eligible
+from pyscopg2.core.spell import Spell
+from pyscopg2.core.topology import HostState, Topology
+
+PATIENCE = 0.05
+"""Seconds to wait for a place before a host that gave nothing back meanwhile is suspected."""
+
+Choose = Callable[[list[Any]], Candidate]
+"""`BalancerPolicy.choose`."""
+
+
+class Places(Generic[PoolT]):
+    """Gives out places by the rules of `selection` and the policy's choice."""
+
+    def __init__(
+        self,
+        topology: Topology,
+        choose: Choose,
+        maxsize: Callable[[PoolT], int | None],
+        *,
+        suspect: Callable[[str], None],
+        demand: Callable[[], None],
+        emptied: Callable[[Spell[PoolT]], None],
+    ) -> None:
+        """``suspect`` is told the address of a host that may have changed, ``demand`` that
+        somebody waits for a role that nobody has, ``emptied`` of a retired spell whose last place
+        came back."""
+        self._topology = topology
+        self._choose = choose
+        self._maxsize = maxsize
+        self._suspect = suspect
+        self._demand = demand
+        self._emptied = emptied
+        self._spells: dict[str, Spell[PoolT]] = {}
+        self._line = Line()
+        self._candidates: dict[Request, list[Spell[PoolT]]] = {}
+        """Per request, until the next change of a role or a spell."""
+        self._look: asyncio.TimerHandle | None = None
+        self.revision = 0
+        """Counts the changes of roles and spells."""
+
+    @property
+    def starving(self) -> bool:
+        """Whether somebody waits for a role that nobody has."""
+        return any(not self.candidates(request) for request in self._line.requests)
+
+    @property
+    def waiting(self) -> int:
+        """How many stand in line."""
+        return len(self._line)
+
+    @property
+    def spells(self) -> list[Spell[PoolT]]:
+        """Those not retired, in the order of the DSN."""
+        present = (self._spells.get(host.address) for host in self._topology)
+        return [spell for spell in present if spell is not None]
+
+    def spell_of(self, pool: PoolT) -> Spell[PoolT] | None:
+        """The present spell with this driver pool; None where there is none any more."""
+        return next((s for s in self._spells.values() if s.pool is pool), None)
+
+    def candidates(self, request: Request) -> list[Spell[PoolT]]:
+        """The spells that may serve ``request`` now, with a free place or without."""
+        spells = self._candidates.get(request)
+        if spells is None:
+            present = (self._spells.get(host.address) for host in eligible(self._topology, request))
+            spells = [spell for spell in present if spell is not None and not spell.suspended]
+            self._candidates[request] = spells
+        return spells
+
+    def take(self, request: Request) -> Spell[PoolT] | None:
+        """Choose a host and count a place on it, in one step; None where no place is free."""
+        free = [spell for spell in self.candidates(request) if spell.in_use < spell.size]
+        if not free:
+            return None
+        spell = free[0]
+        if len(free) > 1:
+            chosen = self._choose(free)
+            if chosen not in free:
+                raise TypeError(f"the balancer policy returned {chosen!r}, not a candidate")
+            spell = cast(Spell[PoolT], chosen)
+        spell.in_use += 1
+        return spell
+
+    async def wait(self, request: Request, when: float) -> Spell[PoolT] | None:
+        """Stand in line for a place, which is counted already when this returns.
+
+        None when the event loop's clock shows ``when``. A place that was handed over in the same
+        turn in which the waiter was cancelled goes to the next.
+        """
+        loop = asyncio.get_running_loop()
+        waiter = self._line.join(request)
+        timer = loop.call_at(when, self._expire, waiter)
+        if not self.candidates(request):
+            self._demand()
+        elif self._look is None:
+            self._look = loop.call_later(PATIENCE, self._look_for_stuck_hosts)
+        try:
+            return await waiter.place
+        except asyncio.CancelledError:
+            place = waiter.place
+            if place.done() and not place.cancelled() and place.exception() is None:
+                spell = place.result()
+                if spell is not None:
+                    self.free(spell)
+            raise
+        finally:
+            timer.cancel()
+            self._line.leave(waiter)
+
+    def free(self, spell: Spell[PoolT]) -> None:
+        """One place less in use: whoever is next in line gets it."""
+        spell.in_use -= 1
+        spell.returned_at = asyncio.get_running_loop().time()
+        if spell.retired:
+            if not spell.in_use:
+                self._emptied(spell)
+        elif self._line:
+            self._serve(spell)
+
+    def suspend(self, spell: Spell[PoolT]) -> None:
+        """A connect failed: nothing more goes there until the host's next good check."""
+        if not spell.retired:
+            spell.suspended = True
+            self._candidates.clear()
+            self._suspect(spell.address)
+
+    def follow(self, before: Topology, after: Topology) -> list[Spell[PoolT]]:
+        """Begin and retire spells, and serve the line anew; returns the spells retired now."""
+        self._topology = after
+        retired: list[Spell[PoolT]] = []
+        changed = False
+        for old, new in zip(before, after, strict=True):
+            if old is new:
+                continue
+            changed |= old.role is not new.role
+            if old.pool is not new.pool:
+                changed = True
+                retired += self._turn_over(new)
+            spell = self._spells.get(new.address)
+            if spell is not None:
+                changed |= self._refresh(spell, old, new)
+        if changed:
+            self.revision += 1
+            self._candidates.clear()
+            self._serve_all()
+            if self.starving:
+                self._demand()
+        return retired
+
+    def close(self, error: Exception) -> list[Spell[PoolT]]:
+        """Send everybody in line away with ``error``, and retire all spells, which it returns."""
+        if self._look is not None:
+            self._look.cancel()
+        self._line.dissolve(error)
+        retired = list(self._spells.values())
+        self._spells.clear()
+        self._candidates.clear()
+        self.revision += 1
+        for spell in retired:
+            spell.retire(asyncio.get_running_loop().time())
+        return retired
+
+    def _turn_over(self, host: HostState) -> Iterable[Spell[PoolT]]:
+        """The host has another pool than before, or none."""
+        spell = self._spells.pop(host.address, None)
+        if host.pool is not None:
+            pool = cast(PoolT, host.pool)
+            self._spells[host.address] = Spell(host.address, pool, self._maxsize(pool))
+        if spell is None:
+            return ()
+        spell.retire(asyncio.get_running_loop().time())
+        return (spell,)
+
+    def _refresh(self, spell: Spell[PoolT], old: HostState, new: HostState) -> bool:
+        """Bring a spell up to date; True where it can be chosen again."""
+        spell.response_time = new.response_time
+        if old.role is not new.role:
+            # Whoever is still connecting asked for the role that the host had.
+            spell.interrupt(asyncio.get_running_loop().time())
+        if not spell.suspended or not new.answering or new.serial == old.serial:
+            return False
+        spell.suspended = False
+        return True
+
+    def _expire(self, waiter: Waiter) -> None:
+        self._line.leave(waiter)
+        if not waiter.place.done():
+            waiter.place.set_result(None)
+
+    def _serve(self, spell: Spell[PoolT]) -> None:
+        """Hand the free places of one spell to those who came first among the eligible."""
+        while spell.in_use < spell.size:
+            for waiter in self._line.heads():
+                if spell in self.candidates(waiter.request):
+                    spell.in_use += 1
+                    self._line.serve(waiter, spell)
+                    break
+            else:
+                return
+
+    def _serve_all(self) -> None:
+        """Hand out all free places, distributed as the policy says."""
+        while any(self._try_to_serve(waiter) for waiter in self._line.heads()):
+            pass
+
+    def _try_to_serve(self, waiter: Waiter) -> bool:
+        try:
+            spell = self.take(waiter.request)
+        except Exception as exc:
+            # The policy's fault: told to the one for whom it was asked.
+            self._line.fail(waiter, exc)
+            return True
+        if spell is not None:
+            self._line.serve(waiter, spell)
+        return spell is not None
+
+    def _look_for_stuck_hosts(self) -> None:
+        """Suspect the hosts that somebody waits for and that gave nothing back meanwhile."""
+        self._look = None
+        if not self._line:
+            return
+        loop = asyncio.get_running_loop()
+        for request in self._line.requests:
+            for spell in self.candidates(request):
+                if loop.time() - spell.returned_at >= PATIENCE:
+                    self._suspect(spell.address)
+        self._look = loop.call_later(PATIENCE, self._look_for_stuck_hosts)

@@ -1,0 +1,62 @@
+"""One driver pool's life on one host: its places, and who is using them."""
+
+import asyncio
+import sys
+from typing import Generic
+
+from pyscopg2.core.adapter import PoolT
+
+
+class Spell(Generic[PoolT]):
+    """From the creation of a driver pool to its end: the places for users, counted.
+
+    A host that comes back after an outage begins a new spell with a new pool. The monitor's own
+    connection is not among the places: the driver's pool holds one more than ``size``.
+    """
+
+    __slots__ = (
+        "address",
+        "in_use",
+        "pool",
+        "response_time",
+        "retired",
+        "returned_at",
+        "scopes",
+        "size",
+        "suspended",
+    )
+
+    def __init__(self, address: str, pool: PoolT, maxsize: int | None) -> None:
+        self.address = address
+        self.pool = pool
+        self.size = sys.maxsize if maxsize is None else maxsize - 1
+        """Places for users."""
+        self.in_use = 0
+        """Connections that are out, being opened, or on their way back."""
+        self.response_time: float | None = None
+        self.suspended = False
+        """A connect failed: nothing more is tried here until the host's next good check."""
+        self.retired = False
+        """Hands out nothing more, and ends with its last checkout."""
+        self.returned_at = 0.0
+        """When a place last became free, on the event loop's clock, in seconds."""
+        self.scopes: set[asyncio.Timeout] = set()
+        """Of the acquires that wait for the driver just now."""
+
+    @property
+    def free(self) -> int:
+        return max(0, self.size - self.in_use)
+
+    def interrupt(self, now: float) -> None:
+        """Abort the acquires that wait for the driver: they go elsewhere."""
+        for scope in self.scopes:
+            if not scope.expired():
+                scope.reschedule(now)
+
+    def retire(self, now: float) -> None:
+        """Hand out nothing more."""
+        self.retired = True
+        self.interrupt(now)
+
+    def __repr__(self) -> str:
+        return f"<Spell of {self.address}: {self.in_use} of {self.size} in use>"

@@ -1,0 +1,199 @@
+"""What is known of the hosts: frozen values, and the one rule by which they change.
+
+`Topology.apply` is a pure function from a snapshot and an `Observation` to the next snapshot. All
+knowledge about a host is in its `HostState`; whether a master is superseded follows from the
+states of all.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+from pyscopg2.core.probe import Answer
+
+
+class Role(enum.Enum):
+    """The one role that a host has at a time."""
+
+    UNKNOWN = "unknown"
+    """Not checked yet."""
+    MASTER = "master"
+    REPLICA = "replica"
+    """In recovery, or a primary that is set read-only: it serves reads."""
+    SUPERSEDED = "superseded"
+    """Last seen writable, and another host of its system was last seen so on a newer timeline."""
+    UNAVAILABLE = "unavailable"
+    """Its last check failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What one check of one host found: an answer, or the error that stood in its way."""
+
+    address: str
+    serial: int
+    """The number that the check took when it began; later checks have higher ones."""
+    at: float
+    """When the check ended, on the event loop's clock, in seconds."""
+    answer: Answer | None = None
+    error: Exception | None = None
+    hopeless: bool = False
+    """Waiting will not heal this error: a wrong password, an unknown database, a bad option."""
+    response_time: float | None = None
+    """The median of the host's last response times, in seconds."""
+    pool: object = field(default=None, repr=False)
+    """The driver pool of the host's present spell; None while it has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostState:
+    """All that is known of one host."""
+
+    address: str
+    role: Role = Role.UNKNOWN
+    answer: Answer | None = None
+    """The last answer, which may be older than the last check."""
+    answered_at: float | None = None
+    """When it answered last, on the event loop's clock, in seconds."""
+    error: Exception | None = None
+    """Of the last check; None where it succeeded."""
+    hopeless: bool = False
+    superseded_by: str | None = None
+    response_time: float | None = None
+    serial: int = 0
+    pool: object = field(default=None, repr=False)
+
+    @property
+    def serving(self) -> bool:
+        """Whether its connections may be handed out at all."""
+        return self.pool is not None and self.role in (Role.MASTER, Role.REPLICA)
+
+    @property
+    def answering(self) -> bool:
+        """Whether its last check succeeded."""
+        return self.answer is not None and self.error is None
+
+    def __str__(self) -> str:
+        words = [f"{self.address} {self.role.value}"]
+        if self.superseded_by is not None:
+            words.append(f" by {self.superseded_by}")
+        if self.answering and self.answer is not None and not self.answer.rich:
+            words.append(" (tells no timeline: no fencing)")
+        if self.error is not None:
+            words.append(f" ({describe_error(self.error)})")
+        return "".join(words)
+
+
+@dataclass(frozen=True)
+class Topology:
+    """The hosts in the order of the DSN, each under its address."""
+
+    hosts: tuple[HostState, ...]
+    fencing: bool = True
+    """Whether the newest timeline wins; without it every writable host is a master."""
+
+    @classmethod
+    def of(cls, addresses: tuple[str, ...], *, fencing: bool = True) -> Topology:
+        """The snapshot before the first check."""
+        return cls(tuple(HostState(address) for address in addresses), fencing)
+
+    def apply(self, observation: Observation) -> Topology:
+        """The next snapshot. An observation of a host that is not here changes nothing."""
+        observed = tuple(
+            _observe(host, observation) if host.address == observation.address else host
+            for host in self.hosts
+        )
+        newest = _newest_masters(observed) if self.fencing else {}
+        return Topology(tuple(_judge(host, newest) for host in observed), self.fencing)
+
+    @cached_property
+    def masters(self) -> tuple[HostState, ...]:
+        """Those that may serve now."""
+        return tuple(host for host in self.hosts if host.serving and host.role is Role.MASTER)
+
+    @cached_property
+    def replicas(self) -> tuple[HostState, ...]:
+        """Those that may serve now."""
+        return tuple(host for host in self.hosts if host.serving and host.role is Role.REPLICA)
+
+    def __getitem__(self, address: str) -> HostState:
+        """The state of one host; `KeyError` where it is not of this topology."""
+        return self._by_address[address]
+
+    def __iter__(self) -> Iterator[HostState]:
+        return iter(self.hosts)
+
+    def __len__(self) -> int:
+        return len(self.hosts)
+
+    def __str__(self) -> str:
+        return "; ".join(map(str, self.hosts))
+
+    @cached_property
+    def _by_address(self) -> dict[str, HostState]:
+        return {host.address: host for host in self.hosts}
+
+
+def describe_error(exc: BaseException) -> str:
+    """One short line for people: the class and the first line of the message."""
+    text = str(exc).strip().partition("\n")[0]
+    return f"{type(exc).__name__}: {text[:200]}" if text else type(exc).__name__
+
+
+def _observe(host: HostState, seen: Observation) -> HostState:
+    """A host's state after a check; what a failed check did not tell stays as it was."""
+    if seen.answer is None:
+        return replace(
+            host, error=seen.error, hopeless=seen.hopeless, serial=seen.serial, pool=seen.pool
+        )
+    return replace(
+        host,
+        answer=seen.answer,
+        answered_at=seen.at,
+        error=None,
+        hopeless=False,
+        response_time=seen.response_time,
+        serial=seen.serial,
+        pool=seen.pool,
+    )
+
+
+def _newest_masters(hosts: tuple[HostState, ...]) -> dict[int, HostState]:
+    """For each system, the host last seen writable on the highest timeline, reachable or not."""
+    newest: dict[int, HostState] = {}
+    for host in hosts:
+        answer = host.answer
+        if answer is None or not answer.writable or answer.system_identifier is None:
+            continue
+        best = newest.get(answer.system_identifier)
+        if best is None or _timeline(host) > _timeline(best):
+            newest[answer.system_identifier] = host
+    return newest
+
+
+def _timeline(host: HostState) -> int:
+    return host.answer.timeline or 0 if host.answer is not None else 0
+
+
+def _judge(host: HostState, newest: dict[int, HostState]) -> HostState:
+    """Give a host the role that follows from its own state and the newest masters."""
+    answer = host.answer
+    superseded_by = None
+    if answer is not None and answer.writable and answer.system_identifier is not None:
+        best = newest.get(answer.system_identifier)
+        if best is not None and _timeline(best) > _timeline(host):
+            superseded_by = best.address
+    if superseded_by is not None:
+        role = Role.SUPERSEDED
+    elif host.error is not None:
+        role = Role.UNAVAILABLE
+    elif answer is None:
+        role = Role.UNKNOWN
+    else:
+        role = Role.MASTER if answer.writable else Role.REPLICA
+    if role is host.role and superseded_by == host.superseded_by:
+        return host
+    return replace(host, role=role, superseded_by=superseded_by)

@@ -1,0 +1,71 @@
+"""Fixtures for pytest: real PostgreSQL clusters.
+
+pytest loads this module in every run of everybody who has the package installed. So it imports
+nothing but pytest until a fixture is used: the extra ``cluster`` may not be there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Protocol
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from pyscopg2.testing.cluster import LocalCluster
+    from pyscopg2.testing.postgres import AccountMode, PostgresBinaries
+
+
+class MakeLocalCluster(Protocol):
+    """The type of the fixture `make_local_cluster`."""
+
+    def __call__(
+        self,
+        replicas: int = 2,
+        *,
+        settings: Mapping[str, str] | None = None,
+        directory: Path | None = None,
+        timeout: float = 30.0,
+        binaries: PostgresBinaries | None = None,
+        account: AccountMode | None = None,
+    ) -> LocalCluster:
+        """Start a cluster, which ends with the test. The arguments are `LocalCluster`'s."""
+        ...
+
+
+@pytest.fixture
+def make_local_cluster() -> Iterator[MakeLocalCluster]:
+    """A function that starts a `LocalCluster` as you configure it; it ends with the test."""
+    from pyscopg2.testing.cluster import LocalCluster
+
+    with contextlib.ExitStack() as clusters:
+
+        def make(
+            replicas: int = 2,
+            *,
+            settings: Mapping[str, str] | None = None,
+            directory: Path | None = None,
+            timeout: float = 30.0,
+            binaries: PostgresBinaries | None = None,
+            account: AccountMode | None = None,
+        ) -> LocalCluster:
+            cluster = LocalCluster(
+                replicas,
+                settings=settings,
+                directory=directory,
+                timeout=timeout,
+                binaries=binaries,
+                account=account,
+            )
+            return clusters.enter_context(cluster)
+
+        yield make
+
+
+@pytest.fixture
+def local_cluster(make_local_cluster: MakeLocalCluster) -> LocalCluster:
+    """A running `LocalCluster` of a primary and two replicas, the test's own."""
+    return make_local_cluster()
