@@ -14,7 +14,7 @@ from typing import Any, Generic, NoReturn, cast
 from pyscopg2.core.adapter import Adapter, ConnT, PoolT
 from pyscopg2.core.alarm import Alarm
 from pyscopg2.core.background import Background
-from pyscopg2.core.deadline import Interrupted, resume, within
+from pyscopg2.core.deadline import Interrupted, Steps, outlive, resume, within
 from pyscopg2.core.errors import AcquireTimeoutError
 from pyscopg2.core.faults import is_misuse, is_suspicious
 from pyscopg2.core.places import Choose, Places
@@ -220,27 +220,39 @@ class Checkouts(Generic[PoolT, ConnT]):
             self._background.spawn(self._bury(checkout))
             raise
         else:
-            rest = asyncio.get_running_loop().create_task(
-                self._see_through(checkout, steps, pending)
-            )
-            self._background.adopt(rest)
-            await asyncio.shield(rest)
+            await self._see_through(checkout, steps, pending)
 
     async def _see_through(
-        self, checkout: Checkout[PoolT, ConnT], steps: Generator[Any, Any, None], pending: Any
+        self, checkout: Checkout[PoolT, ConnT], steps: Steps[None], pending: Any
     ) -> None:
+        remains: list[Coroutine[Any, Any, None]] = []
         try:
             with self._answer_expected(checkout):
-                await resume(steps, pending)
+                await outlive(steps, pending, remains.append)
         except Exception:
             self._background.spawn(self._bury(checkout))
             raise
         except BaseException:
-            # The event loop ends, or the manager has waited long enough: no time for more.
-            self._adapter.terminate_connection(checkout.connection)
-            self.places.free(checkout.spell)
+            for rest in remains:
+                self._background.spawn(self._see_rest_through(checkout, rest))
+            if not remains:
+                # The driver was cancelled from within.
+                self._background.spawn(self._bury(checkout))
             raise
         self.places.free(checkout.spell)
+
+    async def _see_rest_through(
+        self, checkout: Checkout[PoolT, ConnT], rest: Coroutine[Any, Any, None]
+    ) -> None:
+        try:
+            with self._answer_expected(checkout):
+                await rest
+        except BaseException:
+            # No second try: the event loop may be ending.
+            self._adapter.terminate_connection(checkout.connection)
+            raise
+        finally:
+            self.places.free(checkout.spell)
 
     @contextmanager
     def _answer_expected(self, checkout: Checkout[PoolT, ConnT]) -> Generator[None]:
