@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import TracebackType
-from typing import Any, Generic, Self
+from typing import Any, Generic, Self, cast
 
 from pyscopg2.balancer_policy import BalancerPolicy, GreedyBalancerPolicy
 from pyscopg2.core import journal
@@ -248,8 +248,10 @@ class BasePoolManager(Generic[PoolT, ConnT]):
         if fallback_master is None:
             fallback_master = self._fallback_master
         request = Request(read_only=read_only, fallback_master=read_only and fallback_master)
-        await self._wait_for(lambda topology: bool(eligible(topology, request)))
-        return [spell.pool for spell in self._checkouts.places.candidates(request)]
+        self._start()
+        while not (hosts := eligible(self.topology, request)):
+            await self._wait_for(lambda topology: bool(eligible(topology, request)))
+        return [cast(PoolT, host.pool) for host in hosts]
 
     def pool_is_master(self, pool: PoolT) -> bool:
         """By the current snapshot; False for a pool that is not in service."""
@@ -375,12 +377,13 @@ class BasePoolManager(Generic[PoolT, ConnT]):
         self, predicate: Callable[[Topology], bool], timeout: float | None = None
     ) -> None:
         self._start()
+        if predicate(self.topology):
+            return
         scope = asyncio.timeout(timeout)
         try:
             async with scope:
-                waiting = self._store.wait_for(predicate)
                 self._hurry()
-                await waiting
+                await self._store.wait_for(predicate)
         except TimeoutError as exc:
             if not scope.expired():
                 raise

@@ -40,4 +40,4 @@ class Background:
     def _end(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (exc := task.exception()) is not None:
-            logger.debug("in the background: %r", exc)
+            logger.debug("in the background: %s", type(exc).__name__)

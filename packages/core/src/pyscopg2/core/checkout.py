@@ -141,9 +141,8 @@ class Checkouts(Generic[PoolT, ConnT]):
         topology = self._store.topology
         if failure is None:
             failure = next((host.error for host in topology if host.hopeless), None)
-        wanted = "replica" if request.read_only else "master"
         raise AcquireTimeoutError(
-            f"no connection to a {wanted} within the deadline: {topology}"
+            f"no connection to {request} within the deadline: {topology}"
         ) from failure
 
     def _leave(self, spell: Spell[PoolT], rest: Coroutine[Any, Any, ConnT]) -> None:

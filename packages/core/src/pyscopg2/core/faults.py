@@ -34,6 +34,15 @@ def is_hopeless(exc: BaseException, sqlstate: SqlState) -> bool:
     return is_misuse(exc) or any(code.startswith(_HOPELESS) for code in _codes(exc, sqlstate))
 
 
+def describe(exc: BaseException, *secrets: str | None) -> str:
+    """One short line for people: the class and the first line of the message, without secrets."""
+    text = str(exc)
+    for secret in filter(None, secrets):
+        text = text.replace(secret, "***")
+    text = text.strip().partition("\n")[0][:200]
+    return f"{type(exc).__name__}: {text}" if text else type(exc).__name__
+
+
 def _codes(exc: BaseException, sqlstate: SqlState) -> Iterator[str]:
     """The SQLSTATEs of an error and of those that led to it, or that it groups."""
     seen: set[int] = set()

@@ -12,7 +12,7 @@ from pyscopg2.core.adapter import Adapter, ConnT, PoolT
 from pyscopg2.core.alarm import Alarm
 from pyscopg2.core.background import Background
 from pyscopg2.core.dsn import Target
-from pyscopg2.core.faults import is_hopeless
+from pyscopg2.core.faults import describe, is_hopeless
 from pyscopg2.core.probe import Answer, ask
 from pyscopg2.core.stopwatch import Stopwatch
 from pyscopg2.core.store import Store
@@ -153,11 +153,15 @@ class Monitor(Generic[PoolT, ConnT]):
                 at=asyncio.get_running_loop().time(),
                 answer=answer,
                 error=error,
+                reason="" if error is None else self._describe(error),
                 hopeless=hopeless,
                 response_time=self._stopwatch.median,
                 pool=None if self._reserved is None else self._reserved.pool,
             )
         )
+
+    def _describe(self, exc: Exception) -> str:
+        return describe(exc, self._target.password)
 
     async def _ask_in_time(self) -> Answer:
         """`TimeoutError` after the refresh timeout, whatever the driver does meanwhile."""
@@ -195,7 +199,7 @@ class Monitor(Generic[PoolT, ConnT]):
                 return await self._ask(reserved)
             except Exception as exc:
                 # Maybe only this connection is broken: a new one tells.
-                logger.debug("%s: check failed, trying anew: %r", self._target.address, exc)
+                logger.debug("%s asked anew: %s", self._target.address, self._describe(exc))
                 self._drop_reserved()
                 await self._reserve(reserved.pool)
         if self._reserved is None:

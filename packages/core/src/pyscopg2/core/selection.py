@@ -38,6 +38,11 @@ class Request(NamedTuple):
     pool_id: int | None = None
     """``id()`` of the one driver pool that is asked for, whatever its host's role."""
 
+    def __str__(self) -> str:
+        if self.pool_id is not None:
+            return "this pool"
+        return "a replica" if self.read_only else "a master"
+
 
 def eligible(topology: Topology, request: Request) -> tuple[HostState, ...]:
     """The hosts that may serve this request, in the order of the DSN."""

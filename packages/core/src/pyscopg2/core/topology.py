@@ -40,6 +40,8 @@ class Observation:
     """When the check ended, on the event loop's clock, in seconds."""
     answer: Answer | None = None
     error: Exception | None = None
+    reason: str = ""
+    """The error in one line for people, without secrets."""
     hopeless: bool = False
     """Waiting will not heal this error: a wrong password, an unknown database, a bad option."""
     response_time: float | None = None
@@ -60,6 +62,8 @@ class HostState:
     """When it answered last, on the event loop's clock, in seconds."""
     error: Exception | None = None
     """Of the last check; None where it succeeded."""
+    reason: str = ""
+    """The same in one line for people, without secrets."""
     hopeless: bool = False
     superseded_by: str | None = None
     response_time: float | None = None
@@ -82,8 +86,8 @@ class HostState:
             words.append(f" by {self.superseded_by}")
         if self.answering and self.answer is not None and not self.answer.rich:
             words.append(" (tells no timeline: no fencing)")
-        if self.error is not None:
-            words.append(f" ({describe_error(self.error)})")
+        if self.reason:
+            words.append(f" ({self.reason})")
         return "".join(words)
 
 
@@ -137,23 +141,23 @@ class Topology:
         return {host.address: host for host in self.hosts}
 
 
-def describe_error(exc: BaseException) -> str:
-    """One short line for people: the class and the first line of the message."""
-    text = str(exc).strip().partition("\n")[0]
-    return f"{type(exc).__name__}: {text[:200]}" if text else type(exc).__name__
-
-
 def _observe(host: HostState, seen: Observation) -> HostState:
     """A host's state after a check; what a failed check did not tell stays as it was."""
     if seen.answer is None:
         return replace(
-            host, error=seen.error, hopeless=seen.hopeless, serial=seen.serial, pool=seen.pool
+            host,
+            error=seen.error,
+            reason=seen.reason,
+            hopeless=seen.hopeless,
+            serial=seen.serial,
+            pool=seen.pool,
         )
     return replace(
         host,
         answer=seen.answer,
         answered_at=seen.at,
         error=None,
+        reason="",
         hopeless=False,
         response_time=seen.response_time,
         serial=seen.serial,
