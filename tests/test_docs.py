@@ -1,0 +1,78 @@
+"""Every Python snippet of the documents runs; links and commands in them lead somewhere."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pyscopg2.testing.cluster import LocalCluster
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted(ROOT.glob("packages/*/README.md")),
+    *sorted(ROOT.glob("packages/*/docs/*.md")),
+]
+PLACEHOLDER = "postgresql://app:secret@db1:5432,db2:5432,db3:5432/app"
+
+
+def snippets(language: str) -> list[tuple[str, str]]:
+    """Where it stands, and the text."""
+    found = []
+    for path in DOCUMENTS:
+        text = path.read_text()
+        for block in re.finditer(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
+            line = text.count("\n", 0, block.start()) + 1
+            found.append((f"{path.relative_to(ROOT)}:{line}", block[1]))
+    return found
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[LocalCluster]:
+    with LocalCluster(replicas=2) as cluster:
+        yield cluster
+
+
+@pytest.mark.parametrize(
+    "snippet", [pytest.param(text, id=where) for where, text in snippets("python")]
+)
+def test_snippet_runs(snippet: str, cluster: LocalCluster, tmp_path: Path) -> None:
+    program = tmp_path / "snippet.py"
+    program.write_text(snippet.replace(PLACEHOLDER, cluster.dsn))
+    if re.search(r"^def test_|^async def test_", snippet, re.MULTILINE):
+        command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path)]
+    else:
+        command = ["-W", "error"]
+    done = subprocess.run(
+        [sys.executable, *command, str(program)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_there_are_snippets_to_run() -> None:
+    documents = {where.partition(":")[0] for where, _ in snippets("python")}
+    assert {"README.md", "packages/core/README.md", "packages/asyncpg/README.md"} <= documents
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text()):
+        if not target.startswith("http"):
+            assert (path.parent / target).exists(), f"{path}: {target}"
+
+
+def test_the_commands_are_scripts_of_the_environment() -> None:
+    scripts = tomllib.loads((ROOT / "hatch.toml").read_text())["envs"]["default"]["scripts"]
+    for where, text in snippets("sh"):
+        for name in re.findall(r"hatch run (\S+)", text):
+            assert name in scripts, f"{where}: {name}"

@@ -1,0 +1,204 @@
+"""Who may import whom, and what each distribution ships."""
+
+import ast
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = sorted(path.parent for path in ROOT.glob("packages/*/pyproject.toml"))
+CORE = ROOT / "packages/core/src/pyscopg2"
+SOURCES = sorted(ROOT.glob("packages/*/src/**/*.py"))
+
+# What each module of the core may import from the core. A module that is not here fails the test.
+LAYERS: dict[str, set[str]] = {
+    "errors": set(),
+    "dsn": {"errors"},
+    "adapter": {"dsn"},
+    "stopwatch": set(),
+    "alarm": set(),
+    "background": set(),
+    "deadline": set(),
+    "faults": set(),
+    "probe": set(),
+    "topology": {"probe"},
+    "store": {"topology"},
+    "selection": {"topology"},
+    "journal": {"topology"},
+    "spell": {"adapter"},
+    "line": {"selection", "spell"},
+    "places": {"adapter", "line", "selection", "spell", "topology"},
+    "checkout": {
+        "adapter",
+        "alarm",
+        "background",
+        "deadline",
+        "errors",
+        "faults",
+        "places",
+        "selection",
+        "spell",
+        "store",
+        "topology",
+    },
+    "monitor": {
+        "adapter",
+        "alarm",
+        "background",
+        "dsn",
+        "faults",
+        "probe",
+        "stopwatch",
+        "store",
+        "topology",
+    },
+    "acquire": {"adapter", "checkout", "selection"},
+}
+
+
+def imports(path: Path) -> Iterator[str]:
+    """The full names of what a module imports, wherever in the file it does."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            assert node.module is not None
+            yield node.module
+            if node.module == "pyscopg2.core":
+                yield from (f"pyscopg2.core.{alias.name}" for alias in node.names)
+
+
+def ours(path: Path) -> set[str]:
+    return {name for name in imports(path) if name.partition(".")[0] == "pyscopg2"}
+
+
+def foreign(path: Path) -> set[str]:
+    roots = {name.partition(".")[0] for name in imports(path)}
+    return roots - sys.stdlib_module_names - {"pyscopg2"}
+
+
+@pytest.mark.parametrize("path", sorted(CORE.glob("core/*.py")), ids=lambda path: path.stem)
+def test_the_core_imports_downhill_only(path: Path) -> None:
+    if path.stem == "__init__":
+        assert ours(path) == set()
+        return
+    allowed = {f"pyscopg2.core.{name}" for name in LAYERS[path.stem]}
+    assert ours(path) - {"pyscopg2.core"} <= allowed
+
+
+def test_the_layers_have_no_circle_and_no_leftover() -> None:
+    for name, below in LAYERS.items():
+        assert (CORE / f"core/{name}.py").exists(), name
+        assert list(LAYERS).index(name) >= max(map(list(LAYERS).index, below), default=0), name
+
+
+@pytest.mark.parametrize(
+    "path", sorted(CORE.glob("balancer_policy/*.py")), ids=lambda path: path.stem
+)
+def test_policies_know_the_selection_only(path: Path) -> None:
+    names = {n for n in ours(path) if not n.startswith("pyscopg2.balancer_policy")}
+    assert names <= {"pyscopg2.core.selection"}
+
+
+@pytest.mark.parametrize("path", sorted(CORE.rglob("*.py")), ids=lambda path: path.stem)
+def test_the_core_needs_the_standard_library_alone(path: Path) -> None:
+    assert foreign(path) == set()
+
+
+def test_an_adapter_knows_the_core_and_its_driver_never_another_adapter() -> None:
+    for package in PACKAGES:
+        if package.name in {"core", "testing"}:
+            continue
+        for path in package.rglob("src/**/*.py"):
+            own = f"pyscopg2.{package.name}"
+            for name in ours(path):
+                assert name.startswith(("pyscopg2.base", "pyscopg2.core", own)), f"{path}: {name}"
+            assert foreign(path) <= {package.name}, path
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: "/".join(path.parts[-2:]))
+def test_no_import_hides_in_a_function(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            for inner in ast.walk(node):
+                lazy = isinstance(inner, ast.Import | ast.ImportFrom)
+                # pytest loads plugins always: this one must not need the cluster's dependencies.
+                assert not lazy or path.name == "pytest_plugin.py", f"{path}:{inner.lineno}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: "/".join(path.parts[-2:]))
+def test_nobody_reads_anothers_underscore_attributes(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Attribute) and node.attr.startswith("_"):
+            if node.attr.startswith("__") and node.attr.endswith("__"):
+                continue
+            owner = node.value
+            assert isinstance(owner, ast.Name), f"{path}:{node.lineno}: {node.attr}"
+            assert owner.id in {"self", "cls"}, f"{path}:{node.lineno}: {owner.id}.{node.attr}"
+
+
+def test_nobody_ships_the_namespace_package_and_everybody_is_typed() -> None:
+    assert not list(ROOT.glob("packages/*/src/pyscopg2/__init__.py"))
+    assert (CORE / "py.typed").exists()
+    for package in PACKAGES:
+        if package.name != "core":
+            assert (package / "src/pyscopg2" / package.name / "py.typed").exists()
+            assert not (package / "src/pyscopg2/py.typed").exists()
+
+
+def test_every_distribution_has_its_papers() -> None:
+    for package in PACKAGES:
+        for name in ("README.md", "CHANGELOG.md", "LICENSE", "pyproject.toml"):
+            assert (package / name).is_file(), package / name
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The wheel of each package, by the package's folder name."""
+    folder = tmp_path_factory.mktemp("wheels")
+    made = {}
+    for package in PACKAGES:
+        into = folder / package.name
+        command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(into)]
+        subprocess.run(command, cwd=package, check=True, capture_output=True)
+        (made[package.name],) = into.glob("*.whl")
+    return made
+
+
+def test_wheels_share_no_file(wheels: dict[str, Path]) -> None:
+    seen: dict[str, str] = {}
+    for package, wheel in wheels.items():
+        for name in zipfile.ZipFile(wheel).namelist():
+            assert name not in seen, f"{name} is in {package} and in {seen[name]}"
+            seen[name] = package
+    assert "pyscopg2/py.typed" in seen
+    assert "pyscopg2/__init__.py" not in seen
+
+
+def installed(venv: Path) -> set[str]:
+    command = [sys.executable, "-m", "pip", "--python", str(venv), "list", "--format=freeze"]
+    listed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return {line.partition("==")[0].lower() for line in listed.split()}
+
+
+def install(venv: Path, *arguments: str) -> None:
+    command = [sys.executable, "-m", "pip", "--python", str(venv), "install", "--quiet"]
+    subprocess.run([*command, *arguments], check=True, capture_output=True)
+
+
+def test_the_core_alone_pulls_nothing_and_asyncpgs_adapter_asyncpg_only(
+    wheels: dict[str, Path], tmp_path: Path
+) -> None:
+    venv = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(venv)], check=True)
+    install(venv, "--no-index", str(wheels["core"]))
+    assert installed(venv) == {"pyscopg2-core"}
+    install(venv, str(wheels["asyncpg"]))
+    assert installed(venv) == {"pyscopg2-core", "pyscopg2-asyncpg", "asyncpg"}
+    program = "import pyscopg2.asyncpg; pyscopg2.asyncpg.PoolManager('host=a')"
+    subprocess.run([str(venv / "bin/python"), "-c", program], check=True)
