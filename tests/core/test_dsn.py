@@ -266,14 +266,19 @@ def test_a_password_that_is_not_encoded_stays_hidden_where_libpq_misreads_it(tex
             assert "Zq" not in shown
 
 
-def check_tells_nothing(text: str) -> None:
+def refusal(text: str) -> DsnError | None:
     try:
         parse_dsn(text)
     except DsnError as error:
-        shown = f"{error} {error!r} {error.args}" + "".join(traceback.format_exception(error))
-        assert not any(mark in shown for mark in ("Zq7", "Xk9", "Wj5")), shown
-        assert error.__cause__ is None
-        assert error.__context__ is None
+        return error
+    return None
+
+
+def check_tells_nothing(error: DsnError) -> None:
+    shown = f"{error} {error!r} {error.args}" + "".join(traceback.format_exception(error))
+    assert not any(mark in shown for mark in ("Zq7", "Xk9", "Wj5")), shown
+    assert error.__cause__ is None
+    assert error.__context__ is None
 
 
 @pytest.mark.parametrize(
@@ -307,9 +312,9 @@ def check_tells_nothing(text: str) -> None:
     ],
 )
 def test_errors_tell_nothing(text: str) -> None:
-    with pytest.raises(DsnError):
-        parse_dsn(text)
-    check_tells_nothing(text)
+    error = refusal(text)
+    assert error is not None
+    check_tells_nothing(error)
 
 
 passwords = st.lists(
@@ -333,7 +338,8 @@ passwords = st.lists(
     passwords,
 )
 def test_errors_tell_nothing_whatever_the_password(form: str, password: str) -> None:
-    check_tells_nothing(form.replace("{}", password))
+    if error := refusal(form.replace("{}", password)):
+        check_tells_nothing(error)
 
 
 # Time.
@@ -357,11 +363,9 @@ LONG = [
 def test_long_texts_take_linear_time(prefix: str, unit: str) -> None:
     text = prefix + unit * (300_000 // len(unit))
     start = time.process_time()
-    try:
-        parse_dsn(text)
-    except DsnError as error:
-        assert len(str(error)) < 200
+    error = refusal(text)
     assert time.process_time() - start < 2
+    assert len(str(error)) < 200
 
 
 def test_a_hundred_hosts_take_no_time() -> None:

@@ -377,6 +377,7 @@ password=\'
 password=\n
 password=secret\
 password='secret\'
+password='secret\
 password='secret
 password='
 password=''
