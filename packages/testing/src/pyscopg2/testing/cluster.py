@@ -58,34 +58,33 @@ class _Ports:
     """
 
     def __init__(self) -> None:
-        self._held: list[socket.socket] = []
+        self._held = contextlib.ExitStack()
+        # Not the shared generator: a test suite that seeds it wants its own numbers from it.
+        self._random = random.SystemRandom()
 
     def take(self) -> int:
-        for port in random.sample(_PORTS, len(_PORTS)):
+        for port in self._random.sample(_PORTS, len(_PORTS)):
             if self._reserve(port):
                 return port
         raise ClusterError(f"no free port in {_PORTS.start}-{_PORTS.stop - 1}")
 
     def release(self) -> None:
-        for held in self._held:
-            held.close()
-        self._held.clear()
+        self._held.close()
 
     def _reserve(self, port: int) -> bool:
-        with contextlib.ExitStack() as undo:
+        with contextlib.ExitStack() as held:
             try:
                 if sys.platform == "linux":
-                    name = undo.enter_context(socket.socket(socket.AF_UNIX))
+                    name = held.enter_context(socket.socket(socket.AF_UNIX))
                     name.bind(f"\0pyscopg2-testing-port-{port}")
                 with socket.socket() as probe:
                     probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                     probe.bind((_HOST, port))
             except OSError as error:
-                if error.errno in (errno.EADDRINUSE, errno.EACCES):
+                if error.errno == errno.EADDRINUSE:
                     return False
                 raise
-            self._held.extend([name] if sys.platform == "linux" else [])
-            undo.pop_all()
+            self._held.enter_context(held.pop_all())
         return True
 
 
@@ -366,6 +365,8 @@ class LocalCluster:
         self._own(node)
         if node.is_running:
             raise ClusterError(f"{node!r} runs already")
+        # Orphans of a postmaster that died alone would be in the way.
+        self.kill(node)
         self._launch(node, _Deadline(self._timeout))
 
     def close(self) -> None:
@@ -480,7 +481,10 @@ class LocalCluster:
             self._pause(deadline, f"{node!r} was not promoted", node)
         if follow:
             for follower in followers:
-                if self._can_answer(follower) and not self._streams(follower, node, deadline):
+                if self._can_answer(follower) and (
+                    self._is_ahead(follower, node, deadline)
+                    or not self._streams(follower, node, deadline)
+                ):
                     self._rebuild(follower, node, deadline)
 
     def rejoin(
@@ -763,12 +767,23 @@ class LocalCluster:
         )
         goal = None
         while not deadline.passed:
-            lsn, sends = self._query(upstream, upstream_says, deadline.left).split("|")
-            goal = goal or lsn
-            if sends == "t" and self._query(node, node_says.format(goal), deadline.left) == "t":
-                return True
+            try:
+                lsn, sends = self._query(upstream, upstream_says, deadline.left).split("|")
+                goal = goal or lsn
+                if sends == "t" and self._query(node, node_says.format(goal), deadline.left) == "t":
+                    return True
+            except ClusterError:
+                # Out of time in the middle of a query.
+                if not deadline.passed:
+                    raise
             time.sleep(_PAUSE)
         return False
+
+    def _is_ahead(self, follower: Node, node: Node, deadline: _Deadline) -> bool:
+        """Whether a replica has replayed what `node`, just promoted, has never seen."""
+        branch = self._query(node, "SELECT pg_last_wal_replay_lsn()", deadline.left)
+        ahead = f"SELECT pg_last_wal_replay_lsn() > '{branch}'"
+        return self._query(follower, ahead, deadline.left) == "t"
 
     def _new_node(self, number: int) -> Node:
         running = self._now()
@@ -791,6 +806,11 @@ class LocalCluster:
             "cluster_name": node.name,
             "timezone": "UTC",
             "log_timezone": "UTC",
+            "lc_messages": "C",
+            "lc_monetary": "C",
+            "lc_numeric": "C",
+            "lc_time": "C",
+            "default_text_search_config": "pg_catalog.english",
             "max_connections": "50",
             "shared_buffers": "16MB",
             # Files in the data folder, which end with it; /dev/shm would outlive a SIGKILL.

@@ -90,7 +90,7 @@ class Guardian:
             if self._process.stdout is None or self._process.stdout.closed:
                 return
             problem = self._hang_up()
-            if self._process.returncode != 0:
+            if self._process.returncode != 0 or self.root.exists():
                 # Somebody killed the guardian. Another one finishes its work.
                 self._process = self._spawn(leftover=str(self.root))
                 problem = self._hang_up()
