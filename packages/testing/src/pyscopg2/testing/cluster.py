@@ -780,9 +780,20 @@ class LocalCluster:
         return False
 
     def _is_ahead(self, follower: Node, node: Node, deadline: _Deadline) -> bool:
-        """Whether a replica has replayed what `node`, just promoted, has never seen."""
-        branch = self._query(node, "SELECT pg_last_wal_replay_lsn()", deadline.left)
-        ahead = f"SELECT pg_last_wal_replay_lsn() > '{branch}'"
+        """Whether a replica has replayed what `node`, just promoted, has never seen.
+
+        One that has gone over to the new timeline already is past the branch point, too, and may
+        be: it was not ahead, or it could not have gone over.
+        """
+        says = (
+            "SELECT pg_last_wal_replay_lsn(),"
+            " ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int"
+        )
+        branch, timeline = self._query(node, says, deadline.left).split("|")
+        ahead = (
+            f"SELECT pg_last_wal_replay_lsn() > '{branch}' AND NOT EXISTS"
+            f" (SELECT FROM pg_stat_wal_receiver WHERE received_tli >= {timeline})"
+        )
         return self._query(follower, ahead, deadline.left) == "t"
 
     def _new_node(self, number: int) -> Node:
