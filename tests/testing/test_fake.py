@@ -1,6 +1,6 @@
 import asyncio
 from collections.abc import Coroutine, Generator
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import pytest
 
@@ -43,7 +43,7 @@ class Bench:
     async def pool(self, address: str = "db1:5432", **options: Any) -> FakePool:
         return await self.adapter.create_pool(self.targets[address], **options)
 
-    async def __aenter__(self) -> "Bench":
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, exc_type: object, *_: object) -> None:

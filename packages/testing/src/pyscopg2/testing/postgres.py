@@ -226,7 +226,7 @@ class Account:
         os.chown(path, self.uid, self.gid, follow_symlinks=False)
         for folder, folders, files in os.walk(path):
             for name in (*folders, *files):
-                os.chown(os.path.join(folder, name), self.uid, self.gid, follow_symlinks=False)
+                os.chown(Path(folder, name), self.uid, self.gid, follow_symlinks=False)
 
     def _succeeds(self, command: Sequence[str]) -> bool:
         if not self.is_another_user:
