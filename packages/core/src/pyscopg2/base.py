@@ -437,6 +437,7 @@ class BasePoolManager(Generic[PoolT, ConnT]):
             monitor.stop()
         for task in self._tasks:
             task.cancel()
+            self._background.adopt(task)
         self._store.close(error)
         self._checkouts.close(error, timeout)
         await self._checkouts.ended()

@@ -27,15 +27,17 @@ class Background:
         task.add_done_callback(self._end)
 
     async def drain(self, timeout: float) -> None:
-        """Wait up to ``timeout`` seconds for all of them, then cancel the rest."""
-        if not self._tasks:
-            return
-        _, pending = await asyncio.wait(self._tasks, timeout=timeout)
-        for task in pending:
+        """Wait up to ``timeout`` seconds for all of them, and those they spawn, then cancel the
+        rest."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + timeout
+        while self._tasks and (left := until - loop.time()) > 0:
+            await asyncio.wait(self._tasks, timeout=left)
+        for task in self._tasks:
             task.cancel()
-        if pending:
+        if self._tasks:
             # One turn for those that end when told so; who does not is left to itself.
-            await asyncio.wait(pending, timeout=0)
+            await asyncio.wait(self._tasks, timeout=0)
 
     def _end(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)

@@ -73,6 +73,8 @@ class Checkouts(Generic[PoolT, ConnT]):
         self._out: dict[int, Checkout[PoolT, ConnT]] = {}
         self._retired: dict[Spell[PoolT], asyncio.TimerHandle] = {}
         """The spells that wait for their last checkout, and when that wait ends."""
+        self._closing: set[asyncio.Timeout] = set()
+        """Of the pools that are being closed just now."""
         self._some_ended = asyncio.Event()
         self._closed: Exception | None = None
         store.subscribe(self._follow)
@@ -194,7 +196,12 @@ class Checkouts(Generic[PoolT, ConnT]):
                 self._suspect(checkout.spell.address)
             # A block may have released its connection by itself; so may the manager.
             if self._out.get(id(checkout.connection)) is checkout:
-                await self.release(checkout, {})
+                try:
+                    await self.release(checkout, {})
+                except Exception:
+                    # An error of the block, its cancellation above all, is not hidden by this one.
+                    if exc is None:
+                        raise
 
     async def release(self, checkout: Checkout[PoolT, ConnT], kwargs: dict[str, Any]) -> None:
         """Give it back; of one that the manager has terminated only the record is dropped."""
@@ -301,7 +308,7 @@ class Checkouts(Generic[PoolT, ConnT]):
             timer.cancel()
         loop = asyncio.get_running_loop()
         self._retired[spell] = loop.call_at(until, self._abandon, spell)
-        if not spell.in_use:
+        if not spell.in_use and until > loop.time():
             self._finish(spell)
 
     def _finish(self, spell: Spell[PoolT]) -> None:
@@ -329,8 +336,12 @@ class Checkouts(Generic[PoolT, ConnT]):
 
     async def _close_pool(self, spell: Spell[PoolT]) -> None:
         try:
-            async with asyncio.timeout(self._refresh_timeout):
-                await self._adapter.close_pool(spell.pool)
+            async with asyncio.timeout(self._refresh_timeout) as scope:
+                self._closing.add(scope)
+                try:
+                    await self._adapter.close_pool(spell.pool)
+                finally:
+                    self._closing.discard(scope)
         except BaseException:
             await self._terminate_pool(spell)
             raise
@@ -348,9 +359,13 @@ class Checkouts(Generic[PoolT, ConnT]):
         terminated. Called again, the shorter time counts.
         """
         self._closed = error
-        until = asyncio.get_running_loop().time() + timeout
+        now = asyncio.get_running_loop().time()
         for spell in (*self.places.close(error), *self._retired):
-            self._await_end(spell, until)
+            self._await_end(spell, now + timeout)
+        if not timeout:
+            for scope in self._closing:
+                if not scope.expired():
+                    scope.reschedule(now)
 
     async def ended(self) -> None:
         """Until no retired spell waits for a checkout any more."""

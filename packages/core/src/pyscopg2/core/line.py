@@ -76,8 +76,8 @@ class Line:
 
     def dissolve(self, error: Exception) -> None:
         """Send everybody away with ``error``."""
-        for queue in list(self._queues.values()):
-            for waiter in list(queue.values()):
+        while heads := self.heads():
+            for waiter in heads:
                 self.fail(waiter, error)
 
 

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Generic
+from typing import Any, Generic, cast
 
 from pyscopg2.core.adapter import Adapter, ConnT, PoolT
 from pyscopg2.core.alarm import Alarm
@@ -103,9 +103,13 @@ class Monitor(Generic[PoolT, ConnT]):
         finally:
             if self._stopping:
                 self._drop_reserved()
-            elif self._reserved is not None:
-                self._adapter.terminate_connection(self._reserved.connection)
-                await self._adapter.terminate_pool(self._reserved.pool)
+            else:
+                pool = cast("PoolT | None", self._store.topology[self._target.address].pool)
+                if self._reserved is not None:
+                    self._adapter.terminate_connection(self._reserved.connection)
+                    pool = self._reserved.pool
+                if pool is not None:
+                    await self._adapter.terminate_pool(pool)
 
     def stop(self) -> None:
         """Said before `run` is cancelled, where the manager closes and will end the pool."""
@@ -183,7 +187,7 @@ class Monitor(Generic[PoolT, ConnT]):
                 # Terminate first: a driver may take long to agree to a cancellation.
                 self._drop_reserved()
                 attempt.cancel()
-                self._background.adopt(attempt)
+            self._background.adopt(attempt)
         if not attempt.done():
             raise TimeoutError(f"no answer within {self._refresh_timeout:g} s")
         if attempt.cancelled():
@@ -231,13 +235,15 @@ class Monitor(Generic[PoolT, ConnT]):
     async def _reserve(self, pool: PoolT) -> None:
         _stop_if_given_up()
         connection = await self._adapter.acquire_from_pool(pool)
-        self._rich = True
-        self._reserved = Reserved(pool, connection)
         try:
             _stop_if_given_up()
         except BaseException:
-            self._drop_reserved()
+            # By now the monitor may have another connection, and the pool be retired.
+            self._adapter.terminate_connection(connection)
+            self._background.spawn(self._give_back(Reserved(pool, connection), True))
             raise
+        self._rich = True
+        self._reserved = Reserved(pool, connection)
 
     def _drop_reserved(self) -> None:
         """Terminate it and give it back to its pool, without waiting for either.
@@ -262,9 +268,9 @@ class Monitor(Generic[PoolT, ConnT]):
     async def _pause(self) -> None:
         loop = asyncio.get_running_loop()
         stretch = 1 + JITTER * random.random()
-        while (wait := self._began + self._delay() * stretch - loop.time()) > 0:
+        while loop.time() < (until := self._began + self._delay() * stretch):
             self._wake.clear()
-            timer = loop.call_later(wait, self._wake.set)
+            timer = loop.call_at(until, self._wake.set)
             try:
                 await self._wake.wait()
             finally:
@@ -274,7 +280,7 @@ class Monitor(Generic[PoolT, ConnT]):
         """Seconds from the last check's beginning to the next one's, before jitter."""
         delay = self._refresh_delay
         if self._failures:
-            delay = max(delay, min(delay * 2**self._failures, SLOWEST))
+            delay = max(delay, min(delay * 2 ** min(self._failures, 10), SLOWEST))
         if self._suspected or (not self._failures and self._hurried()):
             delay = min(delay, CONNECT_GAP if self._reserved is None else GAP)
         return delay

@@ -1,0 +1,229 @@
+# pyright: reportPrivateUsage=false
+# What tests have to look at inside, they look at by the helpers of this file.
+"""A manager on the fake driver, in virtual time; leaving it asserts that nothing is left.
+
+Test files import what they need from `tests.core.conftest`, which pytest has loaded by then.
+"""
+
+import asyncio
+import functools
+import random
+import types
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from typing import Any, Literal, ParamSpec, Self, TypeVar, cast
+
+import pytest
+
+from pyscopg2.base import BasePoolManager
+from pyscopg2.core.topology import Observation
+from pyscopg2.testing.fake import FakeAdapter, FakeConnection, FakeNetwork, FakePool, FakeQuirks
+from pyscopg2.testing.fake_server import FakeServer
+from pyscopg2.testing.virtual_time import run
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+Manager = BasePoolManager[FakePool, FakeConnection]
+ADDRESSES = ("db1:5432", "db2:5432", "db3:5432")
+
+
+@pytest.fixture(autouse=True)
+def same_dice() -> None:
+    """Jitter and policies throw dice: the same ones in every run."""
+    random.seed(0)
+
+
+def virtual(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """Run an async test in virtual time; what only the event loop hears of is an error, too."""
+
+    @functools.wraps(test)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
+        unheard: list[dict[str, Any]] = []
+
+        async def main() -> None:
+            loop = asyncio.get_running_loop()
+            loop.set_exception_handler(lambda _, context: unheard.append(context))
+            await test(*args, **kwargs)
+
+        run(main())
+        assert unheard == []
+
+    return wrapped
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def start(work: Awaitable[T]) -> "asyncio.Task[T]":
+    """Run it in a task of its own; what `acquire` returns will do, too."""
+    return asyncio.ensure_future(work)
+
+
+def other_tasks() -> "set[asyncio.Task[Any]]":
+    """All tasks but the one that asks."""
+    current = asyncio.current_task()
+    return {task for task in asyncio.all_tasks() if task is not current}
+
+
+def manager_on(adapter: FakeAdapter, dsn: str | None = None, **settings: Any) -> Manager:
+    """A manager with this adapter, for all hosts of its network unless told otherwise."""
+    kind = type("PoolManager", (BasePoolManager,), {"adapter": adapter})
+    made: Manager = kind(adapter.network.dsn if dsn is None else dsn, **settings)
+    return made
+
+
+class Bench:
+    """A network with a master db1 and some replicas db2, db3, …, and a manager on it.
+
+    ``async with`` it: the manager is ready in the body, unless ``ready`` is False, and is
+    terminated at the end.
+    """
+
+    def __init__(
+        self,
+        replicas: int = 1,
+        *,
+        ready: bool = True,
+        quirks: FakeQuirks | None = None,
+        adapter: type[FakeAdapter] = FakeAdapter,
+        size: int = 10,
+        **settings: Any,
+    ) -> None:
+        self.network = FakeNetwork.cluster(replicas)
+        self.quirks = quirks or FakeQuirks()
+        self.adapter = adapter(self.network, self.quirks)
+        settings = {"pool_factory_kwargs": {"max_size": size}} | settings
+        self.manager = manager_on(self.adapter, **settings)
+        self._ready = ready
+
+    def __getitem__(self, name: str) -> FakeServer:
+        """The host ``db1``, ``db2``, …"""
+        return self.network[f"{name}:5432"]
+
+    def pool(self, name: str) -> FakePool:
+        """The pool that ``db1``, ``db2``, … has now."""
+        pool = self.manager.topology[f"{name}:5432"].pool
+        assert isinstance(pool, FakePool)
+        return pool
+
+    def role(self, name: str) -> str:
+        return self.manager.topology[f"{name}:5432"].role.value
+
+    @property
+    def roles(self) -> str:
+        """Of all hosts, in order: ``master replica unavailable``."""
+        return " ".join(host.role.value for host in self.manager.topology)
+
+    async def until(self, reached: Callable[[], bool], within: float) -> float:
+        """Wait until something holds, looking every millisecond; returns the seconds it took."""
+        began = now()
+        while not reached():
+            assert now() - began < within, f"not within {within:g} s: {self.manager.topology}"
+            await asyncio.sleep(0.001)
+        return now() - began
+
+    async def until_roles(self, roles: str, within: float = 1.5) -> float:
+        return await self.until(lambda: self.roles == roles, within)
+
+    async def drain(self, *, read_only: bool = False) -> list[FakeConnection]:
+        """Take every free connection of a role."""
+        pools = self.manager.topology.replicas if read_only else self.manager.topology.masters
+        free = sum(self.manager.get_pool_freesize(cast(FakePool, host.pool)) for host in pools)
+        return [await self.manager.acquire(read_only) for _ in range(free)]
+
+    async def check(self) -> None:
+        """Have every host checked anew."""
+        await self.manager.wait_next_pool_check()
+
+    async def __aenter__(self) -> Self:
+        if self._ready:
+            await self.manager.ready()
+        return self
+
+    async def __aexit__(self, exc_type: object, *_: object) -> None:
+        await self.manager.terminate()
+        if exc_type is None:
+            self.assert_nothing_left()
+
+    def assert_nothing_left(self) -> None:
+        """No connection, no pool, no task, no place in use."""
+        self.network.assert_nothing_left()
+        assert self.manager.pools == ()
+
+
+def in_use(manager: Manager) -> int:
+    """How many places for users are taken on all hosts, by the manager's own count."""
+    return sum(spell.in_use for spell in manager._checkouts.places.spells)
+
+
+def out(manager: Manager) -> list[FakeConnection]:
+    """What users have, but for those that the manager has terminated."""
+    checkouts = manager._checkouts._out.values()
+    return [checkout.connection for checkout in checkouts if not checkout.ended]
+
+
+def suspect(manager: Manager, address: str) -> None:
+    """Make a host suspected, as a connection that broke would."""
+    manager._check_soon(address)
+
+
+def lose(manager: Manager, address: str) -> None:
+    """Publish at once that a host does not answer, as its monitor would after a failed check."""
+    store = manager._store
+    serial = store.next_serial()
+    store.publish(Observation(address, serial, at=now(), error=OSError("lost"), reason="lost"))
+
+
+def break_one(connection: FakeConnection) -> None:
+    """Break this one connection from the server's side."""
+    connection._flow.break_off(ConnectionResetError("connection reset by peer"))
+
+
+Moment = Literal["waiting", "woken"]
+"""When a cancellation comes: while the task waits, or in the very turn in which what it waits for
+has come, before the task could take it."""
+
+
+@types.coroutine
+def _cancelled_at(
+    steps: Generator[Any, Any, T], suspension: int, moment: Moment
+) -> Generator[Any, Any, T]:
+    """Go through ``steps``; at that suspension the running task is cancelled."""
+    task = asyncio.current_task()
+    assert task is not None
+
+    def cancel(_: object = None) -> None:
+        task.cancel()
+
+    result: Any = None
+    throw: BaseException | None = None
+    try:
+        while True:
+            pending = steps.send(result) if throw is None else steps.throw(throw)
+            suspension -= 1
+            if suspension == 0 and moment == "woken" and pending is not None:
+                pending.add_done_callback(cancel)
+            elif suspension == 0:
+                asyncio.get_running_loop().call_soon(cancel)
+            result = throw = None
+            try:
+                result = yield pending
+            except BaseException as exc:
+                throw = exc
+    except StopIteration as stop:
+        return cast(T, stop.value)
+
+
+async def cancelled_at(
+    work: Coroutine[Any, Any, T], suspension: int, moment: Moment = "waiting"
+) -> "asyncio.Task[T]":
+    """Run ``work`` in a task of its own, cancelled at its n-th suspension; returns that task
+    when it has ended, one way or the other."""
+
+    async def body() -> T:
+        return await _cancelled_at(work.__await__(), suspension, moment)
+
+    task = start(body())
+    await asyncio.wait([task])
+    return task

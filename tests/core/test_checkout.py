@@ -1,0 +1,338 @@
+"""One deadline for each acquire, bounded releases, and blocks that end honestly."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from tests.core.conftest import Bench, in_use, now, start, virtual
+
+from pyscopg2.core.errors import AcquireTimeoutError
+from pyscopg2.testing.fake import FakeAdapter, FakeConnection, FakePool, FakeQuirks
+from pyscopg2.testing.fake_server import FakeError
+from pyscopg2.testing.virtual_time import settle
+
+SLOW = {"cancel_delay": 11.0}
+
+# One deadline
+
+
+@pytest.mark.parametrize("timeout", [0, 0.05, 0.5, 3])
+@pytest.mark.parametrize("quirks", [{}, SLOW])
+@pytest.mark.parametrize("connects", [True, False])
+@virtual
+async def test_an_acquire_never_outlives_its_timeout(
+    timeout: float, quirks: dict[str, Any], connects: bool
+) -> None:
+    async with Bench(replicas=0, size=2, quirks=FakeQuirks(**quirks)) as bench:
+        held = await bench.drain() if not connects else [await bench.manager.acquire()]
+        bench["db1"].freeze()
+        began = now()
+        with pytest.raises(AcquireTimeoutError):
+            await bench.manager.acquire(timeout=timeout)
+        assert now() == pytest.approx(began + timeout, abs=1e-6)
+        bench["db1"].thaw()
+        for connection in held:
+            await bench.manager.release(connection)
+        await asyncio.sleep(12)
+        assert in_use(bench.manager) == 0
+
+
+@pytest.mark.parametrize("quirks", [{}, SLOW])
+@virtual
+async def test_what_a_slow_driver_still_holds_keeps_its_place(quirks: dict[str, Any]) -> None:
+    async with Bench(replicas=0, size=2, quirks=FakeQuirks(**quirks), refresh_timeout=60) as bench:
+        held = await bench.manager.acquire()
+        bench["db1"].freeze()
+        with pytest.raises(AcquireTimeoutError):
+            await bench.manager.acquire(timeout=1)
+        assert in_use(bench.manager) == (2 if quirks else 1)
+        await asyncio.sleep(11.1)
+        assert in_use(bench.manager) == 1
+        bench["db1"].thaw()
+        await bench.manager.release(held)
+
+
+@pytest.mark.parametrize("quirks", [{}, SLOW])
+@virtual
+async def test_an_acquire_leaves_a_host_that_freezes_under_it(quirks: dict[str, Any]) -> None:
+    async with Bench(replicas=2, size=2, quirks=FakeQuirks(**quirks)) as bench:
+        held = [await bench.manager.acquire_from_pool(bench.pool(n)) for n in ("db2", "db3", "db3")]
+        bench["db2"].freeze()
+        acquire = start(bench.manager.acquire(True, timeout=9))
+        await bench.until_roles("master unavailable replica", 2.3)
+        await settle()
+        assert not acquire.done()
+        await bench.manager.release(held.pop())
+        connection = await acquire
+        assert connection.server is bench["db3"]
+        assert now() < 2.4
+        releases = (bench.manager.release(each) for each in (*held, connection))
+        await asyncio.gather(*releases, return_exceptions=True)
+
+
+@virtual
+async def test_the_drivers_own_timeout_is_a_failed_connect() -> None:
+    async with Bench(replicas=0) as bench:
+        await bench.manager.acquire()
+        bench["db1"].latency = 0.4
+        with pytest.raises(AcquireTimeoutError) as error:
+            await bench.manager.acquire_from_pool(bench.pool("db1"), timeout=0.1)
+        assert type(error.value.__cause__) is TimeoutError
+
+
+class Impatient(FakeAdapter):
+    """Its waits have timeouts of their own inside, as many drivers' have."""
+
+    async def acquire_from_pool(self, pool: FakePool, /, **kwargs: object) -> FakeConnection:
+        try:
+            return await pool.acquire()
+        except asyncio.CancelledError:
+            for _ in range(20):
+                try:
+                    async with asyncio.timeout(0.1):
+                        await asyncio.sleep(60)
+                except TimeoutError:
+                    continue
+            raise
+
+    async def release_to_pool(
+        self, connection: FakeConnection, pool: FakePool, /, **kwargs: object
+    ) -> None:
+        for _ in range(3):
+            try:
+                async with asyncio.timeout(0.1):
+                    await asyncio.sleep(60)
+            except TimeoutError:
+                continue
+        await pool.release(connection)
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="what remains of an interrupted acquire runs in another task, while the driver's own"
+    " timeouts cancel the task in which they were entered: the user's",
+)
+@virtual
+async def test_the_timeouts_of_a_driver_left_behind_do_not_cancel_the_user() -> None:
+    async with Bench(replicas=0, adapter=Impatient) as bench:
+        held = await bench.manager.acquire()
+        bench["db1"].latency = 10
+
+        async def use() -> str:
+            with pytest.raises(AcquireTimeoutError):
+                await bench.manager.acquire(timeout=0.5)
+            await asyncio.sleep(3)
+            return "done"
+
+        user = start(use())
+        await asyncio.wait([user])
+        bench["db1"].latency = 0.001
+        held.terminate()
+        assert not user.cancelled()
+        assert user.result() == "done"
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="`outlive` takes a timeout that the driver set in its release, and that expires, for a"
+    " cancellation of the caller",
+)
+@virtual
+async def test_a_driver_may_use_timeouts_in_its_release() -> None:
+    async with Bench(replicas=0, adapter=Impatient) as bench:
+        connection = await bench.manager.acquire()
+        began = now()
+        release = start(bench.manager.release(connection))
+        await asyncio.wait([release])
+        assert not release.cancelled()
+        assert release.exception() is None
+        assert now() == pytest.approx(began + 0.3, abs=0.01)
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="the rest of a release that its caller left runs in another task, while the driver's"
+    " own timeouts cancel the caller's",
+)
+@virtual
+async def test_the_timeouts_of_a_release_left_behind_do_not_cancel_the_user() -> None:
+    async with Bench(replicas=0, adapter=Impatient) as bench:
+        connection = await bench.manager.acquire()
+
+        async def use() -> str:
+            release = bench.manager.release(connection)
+            try:
+                async with asyncio.timeout(0.05):
+                    await release
+            except TimeoutError:
+                await asyncio.sleep(3)
+            return "done"
+
+        user = start(use())
+        await asyncio.wait([user])
+        assert not user.cancelled()
+        assert user.result() == "done"
+
+
+# Giving back
+
+
+@pytest.mark.parametrize("hangs", ["frozen", "release_hangs"])
+@virtual
+async def test_a_release_that_hangs_is_bounded(hangs: str) -> None:
+    async with Bench(replicas=0, refresh_timeout=2, refresh_delay=60) as bench:
+        connection = await bench.manager.acquire()
+        if hangs == "frozen":
+            bench["db1"].freeze()
+        else:
+            bench.quirks.release_hangs = True
+        began = now()
+        with pytest.raises(FakeError):
+            await bench.manager.release(connection)
+        assert now() == began + 2
+        assert connection.is_closed
+        await settle()
+        assert in_use(bench.manager) == 0
+
+
+@pytest.mark.parametrize("hangs", [True, False])
+@virtual
+async def test_a_cancelled_release_leaves_at_once_and_still_gives_back(hangs: bool) -> None:
+    async with Bench(replicas=0, size=1) as bench:
+        connection = await bench.manager.acquire()
+        bench.quirks.release_hangs = hangs
+        release = start(bench.manager.release(connection))
+        await asyncio.sleep(0)
+        release.cancel()
+        began = now()
+        await asyncio.wait([release])
+        assert release.cancelled()
+        assert now() == began
+        bench.quirks.release_hangs = False
+        async with bench.manager.acquire(timeout=3) as other:
+            assert (other is connection) is not hangs
+        assert now() == pytest.approx(began + (1 if hangs else 0), abs=0.01)
+
+
+@virtual
+async def test_a_failed_reset_frees_the_place() -> None:
+    async with Bench(replicas=0, size=1) as bench:
+        connection = await bench.manager.acquire()
+        release = start(bench.manager.release(connection))
+        await asyncio.sleep(0)
+        bench["db1"].break_connections()
+        with pytest.raises(ConnectionResetError):
+            await release
+        async with bench.manager.acquire():
+            pass
+
+
+# Blocks
+
+
+@virtual
+async def test_a_block_commits_or_rolls_back_as_the_driver_does() -> None:
+    async with Bench(quirks=FakeQuirks(commits_at_end=True)) as bench:
+        async with bench.manager.acquire() as connection:
+            await connection.execute("insert 1")
+        with pytest.raises(LookupError):
+            async with bench.manager.acquire() as connection:
+                await connection.execute("insert 2")
+                raise LookupError
+        connection = await bench.manager.acquire()
+        await connection.execute("insert 3")
+        await bench.manager.release(connection)
+        assert bench["db1"].writes == ["insert 1"]
+
+
+@virtual
+async def test_a_terminated_block_does_not_end_silently() -> None:
+    async with Bench(quirks=FakeQuirks(commits_at_end=True)) as bench:
+        with pytest.raises(FakeError):
+            async with bench.manager.acquire() as connection:
+                await connection.execute("insert")
+                bench.network.failover(old_stays=True)
+                await bench.until_roles("superseded master")
+        assert bench["db1"].writes == []
+        assert in_use(bench.manager) == 0
+
+
+@pytest.mark.parametrize("end", ["freeze", "cut_flows"])
+@virtual
+async def test_a_commit_that_hangs_is_bounded_and_raises(end: str) -> None:
+    async with Bench(quirks=FakeQuirks(commits_at_end=True), refresh_delay=60) as bench:
+        with pytest.raises(FakeError):
+            async with bench.manager.acquire() as connection:
+                await connection.execute("insert")
+                getattr(bench["db1"], end)()
+        assert now() == pytest.approx(1, abs=0.1)
+        bench["db1"].thaw()
+        await asyncio.sleep(5)
+        assert bench["db1"].writes == []
+        assert in_use(bench.manager) == 0
+
+
+@pytest.mark.parametrize("commits_at_end", [True, False])
+@virtual
+async def test_the_blocks_own_error_is_not_hidden_by_a_release_that_fails(
+    commits_at_end: bool,
+) -> None:
+    async with Bench(quirks=FakeQuirks(commits_at_end=commits_at_end)) as bench:
+        with pytest.raises(LookupError):
+            async with bench.manager.acquire():
+                bench["db1"].freeze()
+                raise LookupError
+        bench["db1"].thaw()
+
+
+@pytest.mark.parametrize("commits_at_end", [True, False])
+@virtual
+async def test_a_timeout_around_a_block_on_a_frozen_host_is_a_timeout(commits_at_end: bool) -> None:
+    quirks = FakeQuirks(commits_at_end=commits_at_end)
+    async with Bench(quirks=quirks) as bench:
+        began = now()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5), bench.manager.acquire() as connection:
+                bench["db1"].freeze()
+                await connection.execute("insert")
+        # The block's time, then a rollback or a reset that is not answered.
+        assert now() <= began + 1.6
+        await asyncio.sleep(1)
+        assert in_use(bench.manager) == 0
+
+
+@virtual
+async def test_a_block_may_release_its_connection_by_itself() -> None:
+    async with Bench() as bench:
+        async with bench.manager.acquire() as connection:
+            await bench.manager.release(connection)
+        assert in_use(bench.manager) == 0
+
+
+@virtual
+async def test_a_connection_that_the_manager_ended_is_given_back_already() -> None:
+    async with Bench() as bench:
+        held = await bench.manager.acquire()
+        bench.network.failover(old_stays=True)
+        await bench.until_roles("superseded master")
+        await settle()
+        assert in_use(bench.manager) == 0
+        await bench.manager.release(held)
+        with pytest.raises(ValueError):
+            await bench.manager.release(held)
+
+
+@virtual
+async def test_a_role_that_changes_during_a_connect_is_noticed() -> None:
+    async with Bench(refresh_delay=60) as bench:
+        held = await bench.manager.acquire()
+        bench["db1"].latency = 0.1
+        acquire = start(bench.manager.acquire(timeout=0.5))
+        await asyncio.sleep(0.05)
+        bench["db1"].in_recovery = True
+        bench["db1"].latency = 0.001
+        await bench.check()
+        with pytest.raises(AcquireTimeoutError):
+            await acquire
+        await bench.manager.release(held)
+        assert in_use(bench.manager) == 0

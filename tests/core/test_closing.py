@@ -1,0 +1,364 @@
+"""`close` and `terminate`, in any state; and programs that call neither."""
+
+import asyncio
+import gc
+import logging
+import warnings
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from tests.core.conftest import Bench, Manager, manager_on, now, other_tasks, start, virtual
+
+from pyscopg2.core.errors import PoolManagerClosedError
+from pyscopg2.testing.fake import FakeAdapter, FakeNetwork, FakeQuirks
+from pyscopg2.testing.fake_server import FakeError
+from pyscopg2.testing.virtual_time import VirtualTimeLoop, run, settle
+
+State = Callable[[Bench], Awaitable[None]]
+
+
+async def never_started(bench: Bench) -> None:
+    pass
+
+
+async def just_started(bench: Bench) -> None:
+    await bench.manager.__aenter__()
+
+
+async def starting(bench: Bench) -> None:
+    await bench.manager.__aenter__()
+    await asyncio.sleep(0.0015)
+
+
+async def started(bench: Bench) -> None:
+    await bench.manager.ready()
+
+
+async def frozen_at_the_start(bench: Bench) -> None:
+    for server in bench.network.servers.values():
+        server.freeze()
+    await bench.manager.__aenter__()
+    await asyncio.sleep(0.5)
+
+
+async def frozen_later(bench: Bench) -> None:
+    await bench.manager.ready()
+    for server in bench.network.servers.values():
+        server.freeze()
+
+
+async def frozen_during_a_check(bench: Bench) -> None:
+    await frozen_later(bench)
+    asked = bench["db1"].queries
+    await bench.until(lambda: bench["db1"].queries > asked, 2)
+
+
+async def unavailable(bench: Bench) -> None:
+    await bench.manager.ready()
+    for server in bench.network.servers.values():
+        server.down()
+    await bench.check()
+
+
+async def frozen_and_unavailable(bench: Bench) -> None:
+    await frozen_later(bench)
+    await asyncio.sleep(3)
+
+
+async def connections_out(bench: Bench) -> None:
+    await bench.manager.ready()
+    await bench.manager.acquire()
+    await bench.manager.acquire_replica()
+
+
+async def connections_out_and_frozen(bench: Bench) -> None:
+    await connections_out(bench)
+    for server in bench.network.servers.values():
+        server.freeze()
+    await asyncio.sleep(3)
+
+
+STATES: list[State] = [
+    never_started,
+    just_started,
+    starting,
+    started,
+    frozen_at_the_start,
+    frozen_later,
+    frozen_during_a_check,
+    unavailable,
+    frozen_and_unavailable,
+    connections_out,
+    connections_out_and_frozen,
+]
+
+
+async def assert_closed(bench: Bench) -> None:
+    bench.assert_nothing_left()
+    assert not other_tasks()
+    with pytest.raises(PoolManagerClosedError):
+        await bench.manager.acquire()
+    with pytest.raises(PoolManagerClosedError):
+        await bench.manager.ready()
+
+
+@pytest.mark.parametrize("quirks", [{}, {"terminate_pool_suspends": True}], ids=["", "suspends"])
+@pytest.mark.parametrize("state", STATES)
+@virtual
+async def test_terminate_waits_for_nobody(state: State, quirks: dict[str, Any]) -> None:
+    bench = Bench(ready=False, quirks=FakeQuirks(**quirks))
+    await state(bench)
+    began = now()
+    await bench.manager.terminate()
+    assert now() - began <= 0.01
+    await assert_closed(bench)
+    await bench.manager.terminate()
+    await bench.manager.close()
+    assert now() - began <= 0.01
+
+
+@pytest.mark.parametrize("state", STATES)
+@virtual
+async def test_close_is_bounded(state: State) -> None:
+    bench = Bench(ready=False, abandon_timeout=60)
+    await state(bench)
+    began = now()
+    await bench.manager.close(5)
+    out = state in (connections_out, connections_out_and_frozen)
+    assert now() - began == pytest.approx(5 if out else 0.5, abs=0.6)
+    await assert_closed(bench)
+    await bench.manager.close()
+    await bench.manager.terminate()
+
+
+@virtual
+async def test_close_waits_for_connections_that_are_out() -> None:
+    async with Bench() as bench:
+        held = await bench.manager.acquire()
+        closing = start(bench.manager.close())
+        await asyncio.sleep(3)
+        assert await held.execute("insert") == 1
+        assert not closing.done()
+        await bench.manager.release(held)
+        await closing
+        assert now() < 3.1
+        assert bench["db1"].writes == ["insert"]
+
+
+@virtual
+async def test_what_is_out_for_too_long_is_terminated() -> None:
+    async with Bench() as bench:
+        held = await bench.manager.acquire()
+        closing = start(bench.manager.close(2))
+        bench["db1"].answers["select pg_sleep(60)"] = None
+        bench["db1"].freeze()
+        with pytest.raises(FakeError):
+            await held.execute("select pg_sleep(60)")
+        assert now() == pytest.approx(2, abs=0.1)
+        await closing
+        await bench.manager.release(held)
+
+
+@pytest.mark.parametrize("end", ["close", "terminate"])
+@virtual
+async def test_those_who_wait_are_sent_away(end: str) -> None:
+    async with Bench(replicas=0, size=1) as bench:
+        held = await bench.drain()
+        waiting: list[asyncio.Task[Any]] = [
+            start(bench.manager.acquire(timeout=60)),
+            start(bench.manager.acquire_replica(timeout=60)),
+            start(bench.manager.wait_replicas_ready(1)),
+            start(bench.manager.ready(1, 1, 60)),
+            start(bench.manager.get_replica_pools()),
+        ]
+        await settle()
+        began = now()
+        ending = start(getattr(bench.manager, end)())
+        outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+        assert now() == began
+        assert {type(outcome) for outcome in outcomes} == {PoolManagerClosedError}
+        for connection in held:
+            await bench.manager.release(connection)
+        await ending
+
+
+@virtual
+async def test_an_acquire_that_connects_is_sent_away_too() -> None:
+    async with Bench(replicas=0) as bench:
+        held = await bench.manager.acquire()
+        bench["db1"].latency = 0.5
+        acquire = start(bench.manager.acquire())
+        await settle()
+        closing = start(bench.manager.close())
+        with pytest.raises(PoolManagerClosedError):
+            await acquire
+        await bench.manager.release(held)
+        await closing
+
+
+@virtual
+async def test_terminate_in_the_turn_in_which_somebody_gave_up_waiting() -> None:
+    async with Bench(replicas=0, size=1) as bench:
+        await bench.drain()
+        waiting = [start(bench.manager.acquire()) for _ in range(2)]
+        await settle()
+        waiting[0].cancel()
+        await bench.manager.terminate()
+        outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [type(o) for o in outcomes] == [asyncio.CancelledError, PoolManagerClosedError]
+
+
+@pytest.mark.parametrize("second", ["close", "terminate"])
+@virtual
+async def test_concurrently(second: str) -> None:
+    async with Bench() as bench:
+        held = await bench.manager.acquire()
+        began = now()
+        closing = [start(bench.manager.close(4)), start(bench.manager.close(2))]
+        await asyncio.sleep(1)
+        await getattr(bench.manager, second)()
+        await asyncio.gather(*closing)
+        assert now() - began == pytest.approx(2 if second == "close" else 1, abs=0.1)
+        assert held.is_closed
+
+
+@virtual
+async def test_a_cancelled_close_terminates() -> None:
+    async with Bench() as bench:
+        held = await bench.manager.acquire()
+        closing = start(bench.manager.close())
+        await asyncio.sleep(1)
+        closing.cancel()
+        await asyncio.wait([closing])
+        assert closing.cancelled()
+        assert held.is_closed
+        assert now() < 1.1
+        await assert_closed(bench)
+
+
+@pytest.mark.parametrize("timeout", [-1, "1", None])
+@virtual
+async def test_a_bad_timeout_closes_nothing(timeout: Any) -> None:
+    async with Bench() as bench:
+        with pytest.raises((TypeError, ValueError)):
+            await bench.manager.close(timeout)
+        async with bench.manager.acquire():
+            pass
+
+
+@virtual
+async def test_leaving_with_an_exception_terminates() -> None:
+    async with Bench() as bench:
+        with pytest.raises(LookupError):
+            async with bench.manager as manager:
+                await manager.acquire()
+                bench["db1"].freeze()
+                raise LookupError
+        assert now() < 0.1
+        await assert_closed(bench)
+
+
+@virtual
+async def test_leaving_without_one_closes() -> None:
+    async with Bench() as bench:
+        async with bench.manager as manager:
+            held = await manager.acquire()
+            asyncio.get_running_loop().call_later(2, lambda: start(manager.release(held)))
+        assert 2 <= now() < 2.1
+        await assert_closed(bench)
+
+
+def test_a_manager_that_was_never_started_can_be_closed() -> None:
+    manager = manager_on(FakeAdapter(FakeNetwork.cluster()))
+    run(manager.close())
+    with pytest.raises(PoolManagerClosedError):
+        run(manager.ready())
+
+
+# Programs that never close
+
+
+async def use(manager: Manager) -> None:
+    await manager.ready()
+    async with manager.acquire() as connection:
+        await connection.execute("select 1")
+
+
+async def use_in_line(manager: Manager) -> None:
+    await manager.ready()
+    for _ in range(10):
+        await manager.acquire()
+    _kept.append(start(manager.acquire()))
+    await asyncio.sleep(0.01)
+
+
+async def end_during_a_check(manager: Manager) -> None:
+    for server in network_of(manager).servers.values():
+        server.latency = 0.2
+    await manager.ready()
+    _kept.append(start(manager.wait_next_pool_check()))
+    await asyncio.sleep(0.1)
+
+
+async def end_while_frozen(manager: Manager) -> None:
+    await manager.ready()
+    await manager.acquire()
+    for server in network_of(manager).servers.values():
+        server.freeze()
+    await asyncio.sleep(1.7)
+
+
+async def end_while_starting(manager: Manager) -> None:
+    for server in network_of(manager).servers.values():
+        server.freeze()
+    await manager.__aenter__()
+    await asyncio.sleep(0.5)
+
+
+async def end_by_an_error(manager: Manager) -> None:
+    await use(manager)
+    await manager.acquire()
+    raise LookupError
+
+
+_kept: list[asyncio.Task[Any]] = []
+
+
+def network_of(manager: Manager) -> FakeNetwork:
+    assert isinstance(manager.adapter, FakeAdapter)
+    return manager.adapter.network
+
+
+@pytest.mark.parametrize(
+    "program",
+    [use, use_in_line, end_during_a_check, end_while_frozen, end_while_starting, end_by_an_error],
+)
+def test_a_program_that_never_closes_ends_at_once(
+    program: Callable[[Manager], Awaitable[None]], caplog: pytest.LogCaptureFixture
+) -> None:
+    manager = manager_on(FakeAdapter(FakeNetwork.cluster()))
+    ended = 0.0
+
+    async def main() -> None:
+        nonlocal ended
+        try:
+            await program(manager)
+        finally:
+            ended = now()
+
+    with warnings.catch_warnings(record=True) as warned, caplog.at_level(logging.ERROR):
+        warnings.simplefilter("always")
+        with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+            loop = runner.get_loop()
+            try:
+                runner.run(main())
+            except LookupError:
+                assert program is end_by_an_error
+        _kept.clear()
+        gc.collect()
+    assert loop.time() == ended
+    assert [str(warning.message) for warning in warned] == []
+    assert caplog.messages == []
+    if program is not end_by_an_error:
+        network_of(manager).assert_nothing_left()

@@ -1,0 +1,94 @@
+import ssl
+from collections.abc import Callable
+
+import pytest
+
+from pyscopg2.core.faults import describe, is_hopeless, is_misuse, is_suspicious
+from pyscopg2.testing.fake_server import FakeError
+
+Wrap = Callable[[str], Exception]
+
+
+def sqlstate(exc: BaseException) -> str | None:
+    return exc.sqlstate if isinstance(exc, FakeError) else None
+
+
+def caused(sqlstate: str) -> Exception:
+    try:
+        raise OSError("wrapped") from FakeError.of(sqlstate)
+    except OSError as exc:
+        return exc
+
+
+def grouped(sqlstate: str) -> Exception:
+    return ExceptionGroup("all hosts", [OSError(), FakeError.of(sqlstate)])
+
+
+def met_while_handling(sqlstate: str) -> Exception:
+    try:
+        try:
+            raise FakeError.of(sqlstate)
+        except FakeError:
+            raise KeyError from None
+    except KeyError as exc:
+        return exc
+
+
+@pytest.mark.parametrize("wrap", [FakeError.of, caused, grouped])
+@pytest.mark.parametrize("code", ["28P01", "28000", "3D000"])
+def test_waiting_does_not_heal(code: str, wrap: Wrap) -> None:
+    assert is_hopeless(wrap(code), sqlstate)
+    assert not is_suspicious(wrap(code), sqlstate)
+
+
+@pytest.mark.parametrize("wrap", [FakeError.of, caused, grouped, met_while_handling])
+@pytest.mark.parametrize("code", ["25006", "57P01", "57P02", "08006", "08003"])
+def test_the_host_may_have_changed(code: str, wrap: Wrap) -> None:
+    assert is_suspicious(wrap(code), sqlstate)
+
+
+@pytest.mark.parametrize("code", ["53300", "57P03"])
+def test_waiting_may_heal(code: str) -> None:
+    assert not is_hopeless(FakeError.of(code), sqlstate)
+
+
+@pytest.mark.parametrize("code", ["23505", "40001", "42601"])
+def test_errors_of_a_statement_tell_nothing(code: str) -> None:
+    error = FakeError.of(code)
+    assert not is_suspicious(error, sqlstate)
+    assert not is_hopeless(error, sqlstate)
+
+
+@pytest.mark.parametrize("error", [OSError(), TimeoutError(), FakeError("closed"), RuntimeError()])
+def test_a_network_that_fails_is_no_misuse(error: Exception) -> None:
+    assert not is_misuse(error)
+    assert not is_hopeless(error, sqlstate)
+
+
+@pytest.mark.parametrize("error", [TypeError(), ValueError(), KeyError(), AttributeError()])
+def test_a_bad_argument_is_misuse_and_does_not_heal(error: Exception) -> None:
+    assert is_misuse(error)
+    assert is_hopeless(error, sqlstate)
+
+
+def test_a_certificate_that_does_not_verify_is_the_hosts_fault() -> None:
+    assert not is_misuse(ssl.SSLCertVerificationError())
+
+
+def test_causes_that_run_in_a_circle() -> None:
+    error, other = OSError(), OSError()
+    error.__cause__, other.__cause__ = other, error
+    assert not is_suspicious(error, sqlstate)
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (TimeoutError(), "TimeoutError"),
+        (OSError("  one\ntwo"), "OSError: one"),
+        (OSError("x" * 999), "OSError: " + "x" * 200),
+        (OSError("login app/secret refused"), "OSError: login app/*** refused"),
+    ],
+)
+def test_an_error_is_one_short_line_without_secrets(error: Exception, text: str) -> None:
+    assert describe(error, "secret", None, "") == text

@@ -1,0 +1,91 @@
+import pytest
+from tests.core.conftest import virtual
+
+from pyscopg2.core.line import Line, Waiter
+from pyscopg2.core.selection import Request
+from pyscopg2.core.spell import Spell
+
+WRITE = Request()
+READ = Request(read_only=True)
+FALL_BACK = Request(read_only=True, fallback_master=True)
+
+
+def spell() -> Spell[object]:
+    return Spell("db1:5432", object(), 11)
+
+
+def requests(waiters: list[Waiter]) -> list[Request]:
+    return [waiter.request for waiter in waiters]
+
+
+@virtual
+async def test_an_empty_line() -> None:
+    line = Line()
+    assert not line
+    assert (len(line), line.requests, line.heads()) == (0, (), [])
+
+
+@virtual
+async def test_the_heads_are_the_first_of_each_kind_by_their_tickets() -> None:
+    line = Line()
+    waiters = [line.join(request) for request in (READ, WRITE, READ, FALL_BACK, WRITE)]
+    assert len(line) == 5
+    assert line.heads() == [waiters[0], waiters[1], waiters[3]]
+    line.serve(waiters[0], spell())
+    assert line.heads() == waiters[1:4]
+    line.serve(waiters[1], spell())
+    line.serve(waiters[2], spell())
+    assert line.heads() == waiters[3:]
+    assert set(line.requests) == {FALL_BACK, WRITE}
+
+
+@virtual
+async def test_who_is_served_has_left() -> None:
+    line = Line()
+    waiter, place = line.join(READ), spell()
+    line.serve(waiter, place)
+    assert not line
+    assert await waiter.place is place
+    line.leave(waiter)
+
+
+@virtual
+async def test_who_was_cancelled_and_could_not_leave_yet_is_passed_over() -> None:
+    line = Line()
+    gone, next_ = line.join(READ), line.join(READ)
+    gone.place.cancel()
+    assert line.heads() == [next_]
+    next_.place.cancel()
+    assert line.heads() == []
+    assert not line
+
+
+@virtual
+async def test_leaving_any_number_of_times() -> None:
+    line = Line()
+    waiter, other = line.join(READ), line.join(READ)
+    line.leave(waiter)
+    line.leave(waiter)
+    assert line.heads() == [other]
+
+
+@virtual
+async def test_the_line_dissolves() -> None:
+    line = Line()
+    waiters = [line.join(request) for request in (READ, WRITE, READ)]
+    line.dissolve(LookupError("closed"))
+    assert not line
+    for waiter in waiters:
+        with pytest.raises(LookupError):
+            await waiter.place
+
+
+@virtual
+async def test_it_dissolves_also_in_the_turn_in_which_somebody_was_cancelled() -> None:
+    line = Line()
+    gone, other = line.join(READ), line.join(READ)
+    gone.place.cancel()
+    line.dissolve(LookupError("closed"))
+    assert not line
+    with pytest.raises(LookupError):
+        await other.place

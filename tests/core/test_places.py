@@ -1,0 +1,306 @@
+"""Places, and the line of those who wait for one."""
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+import pytest
+from tests.core.conftest import Bench, in_use, lose, now, out, start, virtual
+
+from pyscopg2.balancer_policy import RoundRobinBalancerPolicy
+from pyscopg2.core.errors import AcquireTimeoutError
+from pyscopg2.testing.fake import FakeConnection
+from pyscopg2.testing.virtual_time import settle
+
+
+class Queue:
+    """Those who wait on a bench, and in which order they were served."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self.served: list[str] = []
+        self.tasks: dict[str, asyncio.Task[FakeConnection]] = {}
+
+    async def join(self, name: str, *arguments: Any, **settings: Any) -> None:
+        async def wait() -> FakeConnection:
+            connection = await self.bench.manager.acquire(*arguments, **settings)
+            self.served.append(name)
+            return connection
+
+        self.tasks[name] = start(wait())
+        await settle()
+
+    async def give_back(self, connection: FakeConnection) -> None:
+        await self.bench.manager.release(connection)
+        await settle()
+
+    async def end(self) -> None:
+        """Everybody gives back what they got."""
+        for task in self.tasks.values():
+            await self.bench.manager.release(await task)
+        assert in_use(self.bench.manager) == 0
+
+
+@virtual
+async def test_never_more_than_there_are() -> None:
+    async with Bench(size=3) as bench:
+        await bench.drain()
+        assert in_use(bench.manager) == 3
+        began = now()
+        with pytest.raises(AcquireTimeoutError):
+            await bench.manager.acquire(timeout=2)
+        assert now() == began + 2
+        assert len(bench.pool("db1").out) == 4
+        assert bench["db1"].backends == 4
+
+
+@virtual
+async def test_first_come_first_served() -> None:
+    async with Bench(size=2) as bench:
+        held, queue = await bench.drain(), Queue(bench)
+        for name in "abcd":
+            await queue.join(name)
+        for connection in held:
+            await queue.give_back(connection)
+        assert queue.served == ["a", "b"]
+        await bench.manager.release(await queue.tasks.pop("a"))
+        await queue.end()
+        assert queue.served == ["a", "b", "c", "d"]
+
+
+@virtual
+async def test_across_distinct_requests_too() -> None:
+    async with Bench(replicas=0, size=1) as bench:
+        (held,), queue = await bench.drain(), Queue(bench)
+        await queue.join("read", True, True)
+        await queue.join("write")
+        await queue.join("second read", True, True)
+        await queue.join("either", True, master_as_replica_weight=1)
+        await queue.give_back(held)
+        await queue.end()
+        assert queue.served == ["read", "write", "second read", "either"]
+
+
+@virtual
+async def test_who_can_be_served_is_not_held_up_by_who_cannot() -> None:
+    async with Bench(size=1) as bench:
+        (held,), queue = await bench.drain(), Queue(bench)
+        await queue.join("write")
+        await queue.join("read", True)
+        assert queue.served == ["read"]
+        await queue.give_back(held)
+        await queue.end()
+
+
+@pytest.mark.parametrize("first", ["db2", "db3"])
+@virtual
+async def test_a_waiter_is_bound_to_no_host(first: str) -> None:
+    async with Bench(replicas=2, size=1) as bench:
+        held, queue = await bench.drain(read_only=True), Queue(bench)
+        await queue.join("a", True)
+        await queue.give_back(next(c for c in held if c.server is bench[first]))
+        assert (await queue.tasks["a"]).server is bench[first]
+        await bench.manager.release(next(c for c in held if c.server is not bench[first]))
+        await queue.end()
+
+
+@virtual
+async def test_a_waiter_goes_to_a_host_that_comes_meanwhile() -> None:
+    async with Bench(size=1, refresh_delay=0.3) as bench:
+        (held,), queue = await bench.drain(), Queue(bench)
+        await queue.join("a", timeout=3)
+        bench.network.failover(old_stays=True)
+        assert (await queue.tasks["a"]).server is bench["db2"]
+        await bench.manager.release(held)
+        await queue.end()
+
+
+@virtual
+async def test_all_hosts_are_hurried_when_a_waiter_loses_the_last_one() -> None:
+    async with Bench(size=1, refresh_delay=60) as bench:
+        (held,), queue = await bench.drain(), Queue(bench)
+        await queue.join("a", timeout=9)
+        bench["db1"].down()
+        await asyncio.sleep(2)
+        bench["db2"].promote()
+        began = now()
+        assert (await queue.tasks["a"]).server is bench["db2"]
+        assert now() - began < 0.1
+        await bench.manager.release(held)
+        await queue.end()
+
+
+@virtual
+async def test_a_waiter_whose_host_is_lost_goes_elsewhere() -> None:
+    async with Bench(replicas=2, size=1, refresh_delay=0.3) as bench:
+        held, queue = await bench.drain(read_only=True), Queue(bench)
+        await queue.join("a", True, timeout=5)
+        bench["db2"].down()
+        await asyncio.sleep(1)
+        assert queue.served == []
+        await queue.give_back(next(c for c in held if c.server is bench["db3"]))
+        assert (await queue.tasks["a"]).server is bench["db3"]
+        await bench.manager.release(next(c for c in held if c.server is bench["db2"]))
+        await queue.end()
+
+
+@pytest.mark.parametrize("gone", ["first", "middle", "last"])
+@virtual
+async def test_who_is_cancelled_leaves_the_line(gone: str) -> None:
+    async with Bench(size=1) as bench:
+        (held,), queue = await bench.drain(), Queue(bench)
+        for name in ("first", "middle", "last"):
+            await queue.join(name)
+        queue.tasks.pop(gone).cancel()
+        await queue.give_back(held)
+        await queue.end()
+        assert queue.served == [name for name in ("first", "middle", "last") if name != gone]
+
+
+@pytest.mark.parametrize("order", ["cancelled first", "served first"])
+@virtual
+async def test_a_place_given_to_one_cancelled_in_the_same_turn_goes_to_the_next(order: str) -> None:
+    async with Bench(size=1) as bench:
+        (held,), queue = await bench.drain(), Queue(bench)
+        await queue.join("a")
+        await queue.join("b")
+        held.terminate()  # so that giving it back takes no turn of the loop
+        if order == "cancelled first":
+            queue.tasks["a"].cancel()
+            await bench.manager.release(held)
+        else:
+            await bench.manager.release(held)
+            queue.tasks["a"].cancel()
+        await asyncio.wait([queue.tasks["a"]])
+        assert queue.tasks.pop("a").cancelled()
+        await queue.end()
+        assert queue.served == ["b"]
+
+
+@virtual
+async def test_a_place_on_a_host_that_is_lost_in_the_same_turn_is_not_used() -> None:
+    async with Bench(replicas=2, size=1, refresh_delay=60) as bench:
+        held, queue = await bench.drain(read_only=True), Queue(bench)
+        lost, kept = sorted(held, key=lambda connection: connection.address)
+        await queue.join("a", True, timeout=5)
+        lost.terminate()  # so that giving it back takes no turn of the loop
+        await bench.manager.release(lost)
+        lose(bench.manager, lost.address)
+        await settle()
+        assert queue.served == []
+        await queue.give_back(kept)
+        assert (await queue.tasks["a"]).address == kept.address
+        await queue.end()
+
+
+@virtual
+async def test_a_connection_that_comes_as_its_host_is_lost_is_not_used() -> None:
+    async with Bench(refresh_delay=60) as bench:
+        held = await bench.manager.acquire()
+        bench["db1"].latency = 0.1
+        acquire = start(bench.manager.acquire(timeout=0.5))
+        await settle()
+        asyncio.get_running_loop().call_at(now() + 0.1, lose, bench.manager, "db1:5432")
+        await asyncio.sleep(0.1)
+        await settle()
+        assert not acquire.done()
+        assert out(bench.manager) == [held]
+        acquire.cancel()
+        await asyncio.wait([acquire])
+        await bench.manager.release(held)
+        assert in_use(bench.manager) == 0
+
+
+@virtual
+async def test_a_place_that_comes_as_the_time_is_up_is_not_lost() -> None:
+    async with Bench(size=1) as bench:
+        bench["db1"].latency = 0
+        (held,), loop = await bench.drain(), asyncio.get_running_loop()
+        waiting = [start(bench.manager.acquire(timeout=1)) for _ in range(2)]
+        tasks: list[asyncio.Task[None]] = []
+        loop.call_at(now() + 1, lambda: tasks.append(start(bench.manager.release(held))))
+        done = await asyncio.gather(*waiting, return_exceptions=True)
+        for outcome in done:
+            if isinstance(outcome, FakeConnection):
+                await bench.manager.release(outcome)
+            else:
+                assert isinstance(outcome, AcquireTimeoutError)
+        await asyncio.gather(*tasks)
+        assert in_use(bench.manager) == 0
+        async with bench.manager.acquire():
+            pass
+
+
+@virtual
+async def test_a_burst_is_spread_over_what_is_free() -> None:
+    for _ in range(5):
+        async with Bench(replicas=2) as bench:
+            held = await asyncio.gather(*(start(bench.manager.acquire(True)) for _ in range(10)))
+            assert Counter(c.server.name for c in held) == {"db2": 5, "db3": 5}
+
+
+@virtual
+async def test_round_robin_takes_turns_and_stays_fair_when_hosts_come_and_go() -> None:
+    async with Bench(replicas=3, balancer_policy=RoundRobinBalancerPolicy) as bench:
+
+        async def turns(count: int) -> Counter[str]:
+            seen: Counter[str] = Counter()
+            for _ in range(count):
+                async with bench.manager.acquire(True) as connection:
+                    seen[connection.server.name] += 1
+            return seen
+
+        assert await turns(30) == {"db2": 10, "db3": 10, "db4": 10}
+        bench["db3"].down()
+        await bench.until_roles("master replica unavailable replica")
+        assert await turns(30) == {"db2": 15, "db4": 15}
+        bench["db3"].up()
+        await bench.until_roles("master replica replica replica")
+        counts = await turns(30)
+        assert max(counts.values()) - min(counts.values()) <= 1
+
+
+@virtual
+async def test_who_waits_for_a_full_host_makes_it_suspected() -> None:
+    async with Bench(size=1, refresh_delay=60) as bench:
+        await bench.drain()
+        bench["db1"].freeze()
+        waiting = start(bench.manager.acquire(timeout=5))
+        took = await bench.until(lambda: bench.role("db1") == "unavailable", 2)
+        assert took == pytest.approx(1.05, abs=0.05)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+
+
+@virtual
+async def test_a_host_that_gives_places_back_is_not_suspected() -> None:
+    async with Bench(size=1, refresh_delay=60) as bench:
+        asked = bench["db1"].queries
+
+        async def use() -> None:
+            for _ in range(50):
+                async with bench.manager.acquire(timeout=5):
+                    await asyncio.sleep(0.02)
+
+        await asyncio.gather(*(use() for _ in range(2)))
+        assert bench["db1"].queries == asked
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="whoever waits for a pool that is retired meanwhile waits until the deadline, and has"
+    " every host asked every 50 ms until then",
+)
+@virtual
+async def test_who_waits_for_a_pool_that_is_retired_is_told_at_once() -> None:
+    async with Bench(replicas=1, size=1, refresh_delay=0.3, acquire_timeout=5) as bench:
+        held = await bench.manager.acquire_from_pool(bench.pool("db2"))
+        waiting = start(bench.manager.acquire_from_pool(bench.pool("db2")))
+        await settle()
+        bench["db2"].down()
+        await bench.until_roles("master unavailable", 1)
+        try:
+            with pytest.raises(ValueError):
+                await asyncio.wait_for(waiting, 0.5)
+        finally:
+            await bench.manager.release(held)
