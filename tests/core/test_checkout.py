@@ -132,11 +132,6 @@ async def test_the_timeouts_of_a_driver_left_behind_do_not_cancel_the_user() -> 
         assert user.result() == "done"
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="`outlive` takes a timeout that the driver set in its release, and that expires, for a"
-    " cancellation of the caller",
-)
 @virtual
 async def test_a_driver_may_use_timeouts_in_its_release() -> None:
     async with Bench(replicas=0, adapter=Impatient) as bench:
@@ -149,11 +144,6 @@ async def test_a_driver_may_use_timeouts_in_its_release() -> None:
         assert now() == pytest.approx(began + 0.3, abs=0.01)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the rest of a release that its caller left runs in another task, while the driver's"
-    " own timeouts cancel the caller's",
-)
 @virtual
 async def test_the_timeouts_of_a_release_left_behind_do_not_cancel_the_user() -> None:
     async with Bench(replicas=0, adapter=Impatient) as bench:
@@ -197,7 +187,7 @@ async def test_a_release_that_hangs_is_bounded(hangs: str) -> None:
 
 @pytest.mark.parametrize("hangs", [True, False])
 @virtual
-async def test_a_cancelled_release_leaves_at_once_and_still_gives_back(hangs: bool) -> None:
+async def test_a_cancelled_release_leaves_at_once_and_still_frees_the_place(hangs: bool) -> None:
     async with Bench(replicas=0, size=1) as bench:
         connection = await bench.manager.acquire()
         bench.quirks.release_hangs = hangs
@@ -210,8 +200,10 @@ async def test_a_cancelled_release_leaves_at_once_and_still_gives_back(hangs: bo
         assert now() == began
         bench.quirks.release_hangs = False
         async with bench.manager.acquire(timeout=3) as other:
-            assert (other is connection) is not hangs
-        assert now() == pytest.approx(began + (1 if hangs else 0), abs=0.01)
+            # Whether the reset was done nobody could tell: that connection is not used again.
+            assert other is not connection
+        assert connection.is_closed
+        assert now() < began + 0.1
 
 
 @virtual

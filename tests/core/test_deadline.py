@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from tests.core.conftest import now, start, virtual
 
-from pyscopg2.core.deadline import Interrupted, outlive, resume, within
+from pyscopg2.core.deadline import Interrupted, resume, within
 from pyscopg2.testing.virtual_time import settle
 
 Rest = Coroutine[Any, Any, Any]
@@ -25,9 +25,6 @@ class Driver:
         return await within(
             self.steps, self.pending, now() + seconds, self.scopes, self.left.append
         )
-
-    async def outlive(self) -> Any:
-        return await outlive(self.steps, self.pending, self.left.append)
 
     async def resume(self) -> Any:
         return await resume(self.steps, self.pending)
@@ -53,7 +50,7 @@ async def fail(seconds: float, error: BaseException) -> None:
     raise error
 
 
-VERBS = ("within", "outlive", "resume")
+VERBS = ("within", "resume")
 
 
 def going_on(verb: str, driver: Driver) -> Rest:
@@ -152,20 +149,6 @@ async def test_a_cancellation_wins_over_the_deadline() -> None:
     asyncio.get_running_loop().call_at(2, task.cancel)
     await asyncio.wait([task])
     assert task.cancelled()
-
-
-@virtual
-async def test_who_leaves_leaves_the_rest_untouched() -> None:
-    driver = Driver(answer(9, turns=1))
-    task = start(driver.outlive())
-    await asyncio.sleep(1)
-    task.cancel()
-    await asyncio.wait([task])
-    assert task.cancelled()
-    assert now() == 1
-    (rest,) = driver.left
-    assert await rest == "answer"
-    assert now() == 9
 
 
 @pytest.mark.parametrize("verb", VERBS)

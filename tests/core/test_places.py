@@ -286,11 +286,6 @@ async def test_a_host_that_gives_places_back_is_not_suspected() -> None:
         assert bench["db1"].queries == asked
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="whoever waits for a pool that is retired meanwhile waits until the deadline, and has"
-    " every host asked every 50 ms until then",
-)
 @virtual
 async def test_who_waits_for_a_pool_that_is_retired_is_told_at_once() -> None:
     async with Bench(replicas=1, size=1, refresh_delay=0.3, acquire_timeout=5) as bench:

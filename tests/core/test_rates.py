@@ -95,11 +95,6 @@ async def test_hopeless_hosts_are_tried_slowly(waits: bool) -> None:
         assert 8 <= count.connects <= 11
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="each good check on the reserved connection lets all who wait connect again at once:"
-    " a connect each per 50 ms",
-)
 @virtual
 async def test_who_waits_for_a_full_server_does_not_storm_it() -> None:
     async with Bench(replicas=0) as bench:

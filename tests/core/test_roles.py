@@ -176,7 +176,6 @@ async def test_an_acquire_on_its_way_to_a_superseded_master_goes_to_the_new_one(
         await bench.manager.release(connection)
 
 
-@pytest.mark.xfail(strict=True, reason="a superseded host keeps its pool: only _ends_spell retires")
 @virtual
 async def test_a_superseded_pool_is_retired() -> None:
     async with Bench() as bench:

@@ -429,8 +429,11 @@ class BasePoolManager(Generic[PoolT, ConnT]):
     async def _end(self, timeout: float) -> None:
         if self._loop is None:
             self._closed = True
-        if self._loop is None or self._loop is not asyncio.get_running_loop():
+        if self._loop is None or self._loop.is_closed():
+            # Never started, or everything ended with its event loop.
             return
+        if self._loop is not asyncio.get_running_loop():
+            raise RuntimeError("this pool manager belongs to another event loop: close it there")
         error = PoolManagerClosedError("the pool manager is closed")
         self._closed = True
         for monitor in self._monitors.values():

@@ -14,7 +14,7 @@ from typing import Any, Generic, NoReturn, cast
 from pyscopg2.core.adapter import Adapter, ConnT, PoolT
 from pyscopg2.core.alarm import Alarm
 from pyscopg2.core.background import Background
-from pyscopg2.core.deadline import Interrupted, Steps, outlive, resume, within
+from pyscopg2.core.deadline import Interrupted, resume, within
 from pyscopg2.core.errors import AcquireTimeoutError
 from pyscopg2.core.faults import is_misuse, is_suspicious
 from pyscopg2.core.places import Choose, Places
@@ -131,6 +131,8 @@ class Checkouts(Generic[PoolT, ConnT]):
                 raise
             else:
                 checkout = Checkout(connection, spell)
+                if spell.limit != spell.size:
+                    places.trust(spell)
                 if revision == places.revision or spell in places.candidates(request):
                     self._out[id(connection)] = checkout
                     return checkout
@@ -213,52 +215,27 @@ class Checkouts(Generic[PoolT, ConnT]):
         await self._give_back(checkout, kwargs)
 
     async def _give_back(self, checkout: Checkout[PoolT, ConnT], kwargs: dict[str, Any]) -> None:
-        """Runs to its end, whatever happens to the caller: a cancelled caller leaves at once."""
-        spell = checkout.spell
+        """Give a connection to the driver, and free its place.
+
+        Where the driver fails, or is cancelled midway, nobody can tell whether the connection is
+        back and fit for use. Then it is terminated and given back once more, as a dead one.
+        """
         try:
             steps = self._adapter.release_to_pool(
-                checkout.connection, spell.pool, **kwargs
+                checkout.connection, checkout.spell.pool, **kwargs
             ).__await__()
-            pending = next(steps)
-        except StopIteration:
-            self.places.free(spell)
-        except Exception:
-            self._background.spawn(self._bury(checkout))
-            raise
-        else:
-            await self._see_through(checkout, steps, pending)
-
-    async def _see_through(
-        self, checkout: Checkout[PoolT, ConnT], steps: Steps[None], pending: Any
-    ) -> None:
-        remains: list[Coroutine[Any, Any, None]] = []
-        try:
-            with self._answer_expected(checkout):
-                await outlive(steps, pending, remains.append)
-        except Exception:
-            self._background.spawn(self._bury(checkout))
-            raise
+            try:
+                pending = next(steps)
+            except StopIteration:
+                pass
+            else:
+                with self._answer_expected(checkout):
+                    await resume(steps, pending)
         except BaseException:
-            for rest in remains:
-                self._background.spawn(self._see_rest_through(checkout, rest))
-            if not remains:
-                # The driver was cancelled from within.
-                self._background.spawn(self._bury(checkout))
+            self._adapter.terminate_connection(checkout.connection)
+            self._background.spawn(self._bury(checkout))
             raise
         self.places.free(checkout.spell)
-
-    async def _see_rest_through(
-        self, checkout: Checkout[PoolT, ConnT], rest: Coroutine[Any, Any, None]
-    ) -> None:
-        try:
-            with self._answer_expected(checkout):
-                await rest
-        except BaseException:
-            # No second try: the event loop may be ending.
-            self._adapter.terminate_connection(checkout.connection)
-            raise
-        finally:
-            self.places.free(checkout.spell)
 
     @contextmanager
     def _answer_expected(self, checkout: Checkout[PoolT, ConnT]) -> Generator[None]:
@@ -299,6 +276,7 @@ class Checkouts(Generic[PoolT, ConnT]):
             if new.role is Role.SUPERSEDED and old.role is not Role.SUPERSEDED:
                 lost = [c for c in self._out.values() if c.spell.address == new.address]
                 self._end_all(lost, f"{new.address} is superseded by {new.superseded_by}")
+                self._suspect(new.address)
 
     def _await_end(self, spell: Spell[PoolT], until: float) -> None:
         """Close a retired spell's pool with its last checkout, or when the time is up."""

@@ -7,7 +7,6 @@ first step directly pays for no timer and no task then; only what does suspend c
 import asyncio
 import types
 from collections.abc import Callable, Coroutine, Generator
-from functools import partial
 from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
@@ -72,39 +71,6 @@ def _relay(
                 pending = steps.send(value)
     except StopIteration as stop:
         return cast(T, stop.value)
-
-
-async def outlive(
-    steps: Steps[T], pending: Any, leave: Callable[[Coroutine[Any, Any, T]], None]
-) -> T:
-    """Go on with ``steps``, which wait for ``pending``, to their end, come what may.
-
-    A caller who is cancelled meanwhile leaves at once, and ``leave`` gets what remains, untouched.
-    So the caller waits for a future of its own each time, never for the driver's, which a
-    cancellation would cancel too; that costs less than a task of its own would.
-    """
-    loop = asyncio.get_running_loop()
-    while True:
-        turn: asyncio.Future[None] = loop.create_future()
-        if pending is None:
-            # What `asyncio.sleep(0)` waits for.
-            loop.call_soon(_wake, turn)
-        else:
-            pending.add_done_callback(partial(_wake, turn))
-        try:
-            await turn
-        except asyncio.CancelledError:
-            leave(resume(steps, pending))
-            raise
-        try:
-            pending = steps.send(None)
-        except StopIteration as stop:
-            return cast(T, stop.value)
-
-
-def _wake(turn: asyncio.Future[None], _: object = None) -> None:
-    if not turn.done():
-        turn.set_result(None)
 
 
 async def resume(steps: Steps[T], pending: Any) -> T:

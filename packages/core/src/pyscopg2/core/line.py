@@ -74,6 +74,11 @@ class Line:
         self.leave(waiter)
         waiter.place.set_exception(error)
 
+    def turn_away(self, request: Request, error: Exception) -> None:
+        """Send those with this request away with ``error``."""
+        while (queue := self._queues.get(request)) and (head := self._head(queue)):
+            self.fail(head, error)
+
     def dissolve(self, error: Exception) -> None:
         """Send everybody away with ``error``."""
         while heads := self.heads():

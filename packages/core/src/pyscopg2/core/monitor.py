@@ -16,7 +16,7 @@ from pyscopg2.core.faults import describe, is_hopeless
 from pyscopg2.core.probe import Answer, ask
 from pyscopg2.core.stopwatch import Stopwatch
 from pyscopg2.core.store import Store
-from pyscopg2.core.topology import Observation
+from pyscopg2.core.topology import Observation, Role
 
 logger = logging.getLogger("pyscopg2")
 
@@ -75,6 +75,8 @@ class Monitor(Generic[PoolT, ConnT]):
         self._reserved: Reserved[PoolT, ConnT] | None = None
         self._answer: Answer | None = None
         """Of this spell."""
+        self._served = False
+        """Whether this spell's pool has been in service."""
         self._failures = 0
         """Hopeless ones, in a row."""
         self._began = 0.0
@@ -131,7 +133,7 @@ class Monitor(Generic[PoolT, ConnT]):
             self._publish(serial, error=exc, hopeless=hopeless)
             return
         self._failures = 0
-        if self._answer is not None and _ends_spell(self._answer, answer):
+        if self._answer is not None and self._ends_spell(self._answer, answer):
             # What users hold there belongs to the past. The host serves nobody until a new spell
             # has begun, on a connection of its own, to wherever the address leads now.
             self._drop_reserved()
@@ -163,6 +165,19 @@ class Monitor(Generic[PoolT, ConnT]):
                 pool=None if self._reserved is None else self._reserved.pool,
             )
         )
+
+        serving = self._store.topology[self._target.address].serving
+        self._served = self._reserved is not None and (self._served or serving)
+
+    def _ends_spell(self, before: Answer, now: Answer) -> bool:
+        """Whether this is another server, or the same one demoted, or superseded since the pool
+        was in service. A promotion ends no spell."""
+        if before.writable and not now.writable:
+            return True
+        if len({before.system_identifier, now.system_identifier} - {None}) > 1:
+            return True
+        role = self._store.topology[self._target.address].role
+        return self._served and role is Role.SUPERSEDED
 
     def _describe(self, exc: Exception) -> str:
         return describe(exc, self._target.password)
@@ -284,14 +299,6 @@ class Monitor(Generic[PoolT, ConnT]):
         if self._suspected or (not self._failures and self._hurried()):
             delay = min(delay, CONNECT_GAP if self._reserved is None else GAP)
         return delay
-
-
-def _ends_spell(before: Answer, now: Answer) -> bool:
-    """Whether this is another server, or the same one demoted. A promotion ends no spell."""
-    if before.writable and not now.writable:
-        return True
-    systems = {before.system_identifier, now.system_identifier} - {None}
-    return len(systems) > 1
 
 
 def _stop_if_given_up() -> None:

@@ -18,6 +18,9 @@ from pyscopg2.core.topology import HostState, Topology
 PATIENCE = 0.05
 """Seconds to wait for a place before a host that gave nothing back meanwhile is suspected."""
 
+RETRY_GAP = 0.2
+"""Seconds from a connect that failed to the next try there: each costs the server a fork."""
+
 Choose = Callable[[list[Any]], Candidate]
 """`BalancerPolicy.choose`."""
 
@@ -83,7 +86,7 @@ class Places(Generic[PoolT]):
 
     def take(self, request: Request) -> Spell[PoolT] | None:
         """Choose a host and count a place on it, in one step; None where no place is free."""
-        free = [spell for spell in self.candidates(request) if spell.in_use < spell.size]
+        free = [spell for spell in self.candidates(request) if spell.in_use < spell.limit]
         if not free:
             return None
         spell = free[0]
@@ -135,8 +138,15 @@ class Places(Generic[PoolT]):
         """A connect failed: nothing more goes there until the host's next good check."""
         if not spell.retired:
             spell.suspended = True
+            spell.failed_at = asyncio.get_running_loop().time()
             self._candidates.clear()
             self._suspect(spell.address)
+
+    def trust(self, spell: Spell[PoolT]) -> None:
+        """A connection came out of it again: its trial is over."""
+        spell.limit = spell.size
+        if self._line and not spell.retired:
+            self._serve(spell)
 
     def follow(self, before: Topology, after: Topology) -> list[Spell[PoolT]]:
         """Begin and retire spells, and serve the line anew; returns the spells retired now."""
@@ -183,6 +193,9 @@ class Places(Generic[PoolT]):
         if spell is None:
             return ()
         spell.retire(asyncio.get_running_loop().time())
+        self._line.turn_away(
+            Request(pool_id=id(spell.pool)), ValueError("the pool was retired meanwhile")
+        )
         return (spell,)
 
     def _refresh(self, spell: Spell[PoolT], old: HostState, new: HostState) -> bool:
@@ -193,7 +206,12 @@ class Places(Generic[PoolT]):
             spell.interrupt(asyncio.get_running_loop().time())
         if not spell.suspended or not new.answering or new.serial == old.serial:
             return False
+        if asyncio.get_running_loop().time() - spell.failed_at < RETRY_GAP:
+            return False
+        # On trial: the check went over a connection that was open, so that a connect may fail
+        # still. One may try before all who wait do.
         spell.suspended = False
+        spell.limit = min(spell.size, spell.in_use + 1)
         return True
 
     def _expire(self, waiter: Waiter) -> None:
@@ -203,7 +221,7 @@ class Places(Generic[PoolT]):
 
     def _serve(self, spell: Spell[PoolT]) -> None:
         """Hand the free places of one spell to those who came first among the eligible."""
-        while spell.in_use < spell.size:
+        while spell.in_use < spell.limit:
             for waiter in self._line.heads():
                 if spell in self.candidates(waiter.request):
                     spell.in_use += 1

@@ -16,7 +16,9 @@ class Spell(Generic[PoolT]):
 
     __slots__ = (
         "address",
+        "failed_at",
         "in_use",
+        "limit",
         "pool",
         "response_time",
         "retired",
@@ -31,11 +33,15 @@ class Spell(Generic[PoolT]):
         self.pool = pool
         self.size = sys.maxsize if maxsize is None else maxsize - 1
         """Places for users."""
+        self.limit = self.size
+        """How many of them may be in use: fewer than all while a host is on trial."""
         self.in_use = 0
         """Connections that are out, being opened, or on their way back."""
         self.response_time: float | None = None
         self.suspended = False
         """A connect failed: nothing more is tried here until the host's next good check."""
+        self.failed_at = 0.0
+        """When that was, on the event loop's clock, in seconds."""
         self.retired = False
         """Hands out nothing more, and ends with its last checkout."""
         self.returned_at = 0.0
