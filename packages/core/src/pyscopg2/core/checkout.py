@@ -6,14 +6,13 @@ taken from the driver is given back to it exactly once, and its place is free on
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Generator, Iterable
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 from typing import Any, Generic, NoReturn, cast
 
 from pyscopg2.core.adapter import Adapter, ConnT, PoolT
 from pyscopg2.core.alarm import Alarm
-from pyscopg2.core.background import Background
+from pyscopg2.core.background import Background, start_now
 from pyscopg2.core.deadline import Interrupted, resume, within
 from pyscopg2.core.errors import AcquireTimeoutError
 from pyscopg2.core.faults import is_misuse, is_suspicious
@@ -188,8 +187,11 @@ class Checkouts(Generic[PoolT, ConnT]):
             except StopIteration:
                 pass
             else:
-                with self._answer_expected(checkout):
+                alarm = self._expect_answer(checkout)
+                try:
                     await resume(steps, pending)
+                finally:
+                    alarm.cancel()
         except BaseException as error:
             exc = error
             raise
@@ -215,37 +217,49 @@ class Checkouts(Generic[PoolT, ConnT]):
         await self._give_back(checkout, kwargs)
 
     async def _give_back(self, checkout: Checkout[PoolT, ConnT], kwargs: dict[str, Any]) -> None:
-        """Give a connection to the driver, and free its place.
+        """Give a connection to the driver; its place is free when the driver is done with it.
 
-        Where the driver fails, or is cancelled midway, nobody can tell whether the connection is
-        back and fit for use. Then it is terminated and given back once more, as a dead one.
+        That runs to its end whatever happens to the caller: one who is cancelled leaves at once.
         """
         try:
-            steps = self._adapter.release_to_pool(
-                checkout.connection, checkout.spell.pool, **kwargs
-            ).__await__()
-            try:
-                pending = next(steps)
-            except StopIteration:
-                pass
-            else:
-                with self._answer_expected(checkout):
-                    await resume(steps, pending)
-        except BaseException:
-            self._adapter.terminate_connection(checkout.connection)
+            returning = start_now(
+                self._adapter.release_to_pool(checkout.connection, checkout.spell.pool, **kwargs)
+            )
+        except Exception:
             self._background.spawn(self._bury(checkout))
             raise
-        self.places.free(checkout.spell)
+        if returning.done():
+            self._settle(checkout, returning)
+            returning.result()
+        else:
+            alarm = self._expect_answer(checkout)
+            returning.add_done_callback(partial(self._settle, checkout, alarm=alarm))
+            self._background.adopt(returning)
+            await asyncio.shield(returning)
 
-    @contextmanager
-    def _answer_expected(self, checkout: Checkout[PoolT, ConnT]) -> Generator[None]:
+    def _settle(
+        self,
+        checkout: Checkout[PoolT, ConnT],
+        returning: asyncio.Future[None],
+        *,
+        alarm: Alarm | None = None,
+    ) -> None:
+        """The driver is done with a connection that was given back to it."""
+        if alarm is not None:
+            alarm.cancel()
+        if returning.cancelled():
+            # The event loop is ending: there is no time for more.
+            self._adapter.terminate_connection(checkout.connection)
+            self.places.free(checkout.spell)
+        elif returning.exception() is not None:
+            self._background.spawn(self._bury(checkout))
+        else:
+            self.places.free(checkout.spell)
+
+    def _expect_answer(self, checkout: Checkout[PoolT, ConnT]) -> Alarm:
         """Terminates the connection when the refresh timeout passes: what waits for it fails."""
         terminate = partial(self._adapter.terminate_connection, checkout.connection)
-        alarm = Alarm(asyncio.get_running_loop(), self._refresh_timeout, terminate)
-        try:
-            yield
-        finally:
-            alarm.cancel()
+        return Alarm(asyncio.get_running_loop(), self._refresh_timeout, terminate)
 
     def _end(self, checkout: Checkout[PoolT, ConnT]) -> None:
         """Terminate a connection that is out and give it back to the driver: its user gets an
