@@ -145,9 +145,6 @@ async def test_an_outage_is_one_line_in_the_log_and_its_end_another(
     assert not any(line.exc_info for line in lines)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="nobody looks at an idle reserved connection before the next check"
-)
 async def test_a_reserved_connection_that_breaks_makes_a_check_happen_now(
     breakable_cluster: LocalCluster, make_manager: MakeManager
 ) -> None:

@@ -211,10 +211,6 @@ async def test_giving_back_on_a_frozen_host_is_bounded(
     assert time.monotonic() - began < 5
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="an acquire that connects to a host which does not answer stays with it to its deadline",
-)
 async def test_a_read_that_connects_to_a_frozen_replica_goes_elsewhere_in_time(
     breakable_cluster: LocalCluster, make_manager: MakeManager
 ) -> None:

@@ -24,6 +24,9 @@ from pyscopg2.core.topology import Topology
 
 __all__ = ("BasePoolManager",)
 
+_WATCH = 0.05
+"""Seconds between two looks at the connections that the monitors keep."""
+
 _TARGET_OPTIONS = frozenset({"dsn", "conninfo", "host", "hostaddr", "port"})
 
 
@@ -119,6 +122,7 @@ class BasePoolManager(Generic[PoolT, ConnT]):
                 self._store,
                 self._background,
                 hurried=self._is_hurried,
+                overdue=self._suspect_role,
                 refresh_delay=self._refresh_delay,
                 refresh_timeout=self._refresh_timeout,
                 stopwatch_window_size=stopwatch_window_size,
@@ -462,6 +466,18 @@ class BasePoolManager(Generic[PoolT, ConnT]):
             loop.create_task(monitor.run(), name=f"pyscopg2 monitor of {address}")
             for address, monitor in self._monitors.items()
         ]
+        self._watch()
+
+    def _watch(self) -> None:
+        """One timer for all monitors: who among them has lost its connection between checks?"""
+        if self._loop is not None and not self._closed:
+            for monitor in self._monitors.values():
+                monitor.look()
+            self._loop.call_later(_WATCH, self._watch)
+
+    def _suspect_role(self, address: str) -> None:
+        self._checkouts.places.mark_overdue(address)
+        self._hurry()
 
     def _check_soon(self, address: str) -> None:
         self._monitors[address].check_soon()
@@ -471,7 +487,8 @@ class BasePoolManager(Generic[PoolT, ConnT]):
             monitor.hurry()
 
     def _is_hurried(self) -> bool:
-        return self._store.awaited or self._checkouts.places.starving
+        places = self._checkouts.places
+        return self._store.awaited or places.starving or places.doubtful
 
     def _timeout(self, timeout: float | None) -> float:
         if timeout is None:

@@ -6,7 +6,7 @@ taken from the driver is given back to it exactly once, and its place is free on
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Generator, Iterable
 from functools import partial
 from typing import Any, Generic, NoReturn, cast
 
@@ -16,7 +16,7 @@ from pyscopg2.core.background import Background, start_now
 from pyscopg2.core.deadline import Interrupted, resume, within
 from pyscopg2.core.errors import AcquireTimeoutError
 from pyscopg2.core.faults import is_misuse, is_suspicious
-from pyscopg2.core.places import Choose, Places
+from pyscopg2.core.places import PATIENCE, Choose, Places
 from pyscopg2.core.selection import Request
 from pyscopg2.core.spell import Spell
 from pyscopg2.core.store import Store
@@ -114,8 +114,7 @@ class Checkouts(Generic[PoolT, ConnT]):
                 except StopIteration as stop:
                     connection = cast(ConnT, stop.value)
                 else:
-                    leave = partial(self._leave, spell)
-                    connection = await within(steps, pending, when, spell.scopes, leave)
+                    connection = await self._connect(spell, request, steps, pending, when)
             except Interrupted:
                 places.free(spell)
             except Exception as exc:
@@ -139,6 +138,22 @@ class Checkouts(Generic[PoolT, ConnT]):
                 self._background.spawn(self._give_back(checkout, {}))
             if loop.time() >= when:
                 self._give_up(request, failure)
+
+    async def _connect(
+        self,
+        spell: Spell[PoolT],
+        request: Request,
+        steps: Generator[Any, Any, ConnT],
+        pending: Any,
+        when: float,
+    ) -> ConnT:
+        """The rest of an acquire that the driver could not finish at once."""
+        suspicion = asyncio.get_running_loop().call_later(PATIENCE, self._suspect, spell.address)
+        scopes = spell.scopes.setdefault(request, set())
+        try:
+            return await within(steps, pending, when, scopes, partial(self._leave, spell))
+        finally:
+            suspicion.cancel()
 
     def _give_up(self, request: Request, failure: Exception | None) -> NoReturn:
         topology = self._store.topology

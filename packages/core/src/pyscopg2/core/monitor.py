@@ -26,6 +26,9 @@ GAP = 0.05
 CONNECT_GAP = 0.2
 """The same where the check has to connect: each connect costs the server a fork."""
 
+OVERDUE = 10
+"""A check that takes so many times the host's usual time is far beyond it."""
+
 SLOWEST = 10.0
 """Seconds between the checks of a host whose error waiting does not heal, at most."""
 
@@ -58,17 +61,20 @@ class Monitor(Generic[PoolT, ConnT]):
         background: Background,
         *,
         hurried: Callable[[], bool],
+        overdue: Callable[[str], None],
         refresh_delay: float,
         refresh_timeout: float,
         stopwatch_window_size: int,
     ) -> None:
-        """``hurried`` tells whether somebody waits for a role that nobody has."""
+        """``hurried`` tells whether somebody waits for a role that nobody has. ``overdue`` is told
+        the address when a check takes far longer than usual."""
         self._target = target
         self._adapter = adapter
         self._options = options
         self._store = store
         self._background = background
         self._hurried = hurried
+        self._overdue = overdue
         self._refresh_delay = refresh_delay
         self._refresh_timeout = refresh_timeout
         self._stopwatch = Stopwatch(stopwatch_window_size)
@@ -90,6 +96,12 @@ class Monitor(Generic[PoolT, ConnT]):
         """Something may have changed: check as soon as the gap between checks allows."""
         self._suspected = True
         self._wake.set()
+
+    def look(self) -> None:
+        """Check soon where the reserved connection broke meanwhile, as far as the driver knows."""
+        reserved = self._reserved
+        if reserved is not None and self._adapter.is_connection_closed(reserved.connection):
+            self.check_soon()
 
     def hurry(self) -> None:
         """Have `hurried` asked again."""
@@ -194,10 +206,15 @@ class Monitor(Generic[PoolT, ConnT]):
 
         attempt.add_done_callback(end)
         alarm = Alarm(loop, self._refresh_timeout, end)
+        usual = self._stopwatch.median or self._refresh_timeout
+        first_alarm = Alarm(
+            loop, max(GAP, OVERDUE * usual), partial(self._overdue, self._target.address)
+        )
         try:
             await over
         finally:
             alarm.cancel()
+            first_alarm.cancel()
             if not attempt.done():
                 # Terminate first: a driver may take long to agree to a cancellation.
                 self._drop_reserved()

@@ -61,6 +61,11 @@ class Places(Generic[PoolT]):
         return any(not self.candidates(request) for request in self._line.requests)
 
     @property
+    def doubtful(self) -> bool:
+        """Whether a master is overdue with its answer, so that there may be a new one already."""
+        return any(spell.overdue for spell in self.candidates(Request()))
+
+    @property
     def waiting(self) -> int:
         """How many stand in line."""
         return len(self._line)
@@ -81,6 +86,7 @@ class Places(Generic[PoolT]):
         if spells is None:
             present = (self._spells.get(host.address) for host in eligible(self._topology, request))
             spells = [spell for spell in present if spell is not None and not spell.suspended]
+            spells = [spell for spell in spells if not spell.overdue] or spells
             self._candidates[request] = spells
         return spells
 
@@ -142,6 +148,21 @@ class Places(Generic[PoolT]):
             self._candidates.clear()
             self._suspect(spell.address)
 
+    def mark_overdue(self, address: str) -> None:
+        """A host takes far longer than usual to answer its check.
+
+        It may only be busy, so it goes on serving where there is no other. Where there are others,
+        those who are just connecting to it go there.
+        """
+        spell = self._spells.get(address)
+        if spell is not None and not spell.overdue:
+            spell.overdue = True
+            self._candidates.clear()
+            now = asyncio.get_running_loop().time()
+            for request in spell.scopes:
+                if spell not in self.candidates(request):
+                    spell.interrupt(request, now)
+
     def trust(self, spell: Spell[PoolT]) -> None:
         """A connection came out of it again: its trial is over."""
         spell.limit = spell.size
@@ -201,13 +222,15 @@ class Places(Generic[PoolT]):
     def _refresh(self, spell: Spell[PoolT], old: HostState, new: HostState) -> bool:
         """Bring a spell up to date; True where it can be chosen again."""
         spell.response_time = new.response_time
+        relieved = spell.overdue
+        spell.overdue = False
         if old.role is not new.role:
             # Whoever is still connecting asked for the role that the host had.
-            spell.interrupt(asyncio.get_running_loop().time())
+            spell.interrupt_all(asyncio.get_running_loop().time())
         if not spell.suspended or not new.answering or new.serial == old.serial:
-            return False
+            return relieved
         if asyncio.get_running_loop().time() - spell.failed_at < RETRY_GAP:
-            return False
+            return relieved
         # On trial: the check went over a connection that was open, so that a connect may fail
         # still. One may try before all who wait do.
         spell.suspended = False

@@ -5,6 +5,7 @@ import sys
 from typing import Generic
 
 from pyscopg2.core.adapter import PoolT
+from pyscopg2.core.selection import Request
 
 
 class Spell(Generic[PoolT]):
@@ -19,6 +20,7 @@ class Spell(Generic[PoolT]):
         "failed_at",
         "in_use",
         "limit",
+        "overdue",
         "pool",
         "response_time",
         "retired",
@@ -42,27 +44,33 @@ class Spell(Generic[PoolT]):
         """A connect failed: nothing more is tried here until the host's next good check."""
         self.failed_at = 0.0
         """When that was, on the event loop's clock, in seconds."""
+        self.overdue = False
+        """The host takes far longer than usual to answer its check: others come first."""
         self.retired = False
         """Hands out nothing more, and ends with its last checkout."""
         self.returned_at = 0.0
         """When a place last became free, on the event loop's clock, in seconds."""
-        self.scopes: set[asyncio.Timeout] = set()
+        self.scopes: dict[Request, set[asyncio.Timeout]] = {}
         """Of the acquires that wait for the driver just now."""
 
     @property
     def free(self) -> int:
         return max(0, self.size - self.in_use)
 
-    def interrupt(self, now: float) -> None:
-        """Abort the acquires that wait for the driver: they go elsewhere."""
-        for scope in self.scopes:
+    def interrupt(self, request: Request, now: float) -> None:
+        """Abort the acquires for ``request`` that wait for the driver: they go elsewhere."""
+        for scope in self.scopes.get(request, ()):
             if not scope.expired():
                 scope.reschedule(now)
+
+    def interrupt_all(self, now: float) -> None:
+        for request in self.scopes:
+            self.interrupt(request, now)
 
     def retire(self, now: float) -> None:
         """Hand out nothing more."""
         self.retired = True
-        self.interrupt(now)
+        self.interrupt_all(now)
 
     def __repr__(self) -> str:
         return f"<Spell of {self.address}: {self.in_use} of {self.size} in use>"
