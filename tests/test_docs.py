@@ -1,5 +1,6 @@
 """Every Python snippet of the documents runs; links and commands in them lead somewhere."""
 
+import importlib.util
 import re
 import subprocess
 import sys
@@ -18,6 +19,13 @@ DOCUMENTS = [
     *sorted(ROOT.glob("packages/*/README.md")),
     *sorted(ROOT.glob("packages/*/docs/*.md")),
 ]
+INSTALLED = {
+    path.name
+    for path in ROOT.glob("packages/*")
+    if importlib.util.find_spec(f"pyscopg2.{path.name}") is not None
+}
+"""Each environment runs the snippets of the packages that are installed in it."""
+
 PLACEHOLDER = "postgresql://app:secret@db1:5432,db2:5432,db3:5432/app"
 
 
@@ -25,6 +33,9 @@ def snippets(language: str) -> list[tuple[str, str]]:
     """Where it stands, and the text."""
     found = []
     for path in DOCUMENTS:
+        package = path.relative_to(ROOT).parts[1:2]
+        if path.parent != ROOT and not INSTALLED.issuperset(package):
+            continue
         text = path.read_text()
         for block in re.finditer(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
             line = text.count("\n", 0, block.start()) + 1
