@@ -1,0 +1,151 @@
+"""What the core asks of asyncpgsa."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlencode
+
+import asyncpg
+
+from asyncpgsa import (  # pyright: ignore[reportMissingTypeStubs]
+    create_pool,  # pyright: ignore[reportUnknownVariableType]
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from asyncpg import Pool, Record
+    from asyncpg.pool import PoolConnectionProxy
+
+    from pyscopg2.core.dsn import Target
+
+_SIZES = {"min_size": 10, "max_size": 10}
+"""asyncpg's defaults (`asyncpg.create_pool`)."""
+
+_FROM_THE_TARGET = {"dsn", "host", "port", "loop"}
+
+_OURS = {"target_session_attrs", "load_balance_hosts"}
+"""They steer the choice of a host, which is the manager's."""
+
+_WITHOUT_MEANING = {
+    "client_encoding",  # asyncpg speaks UTF-8 only
+    "fallback_application_name",
+    "gssencmode",
+    "keepalives",
+    "keepalives_count",
+    "keepalives_idle",
+    "keepalives_interval",
+    "tcp_user_timeout",
+}
+"""libpq's own, which asyncpg would send to the server as settings that it does not know."""
+
+
+_create_pool = cast("Callable[..., Awaitable[Pool[Record]]]", create_pool)
+"""It makes a plain `asyncpg.Pool`, with connections that take SQLAlchemy's expressions."""
+
+
+class AsyncpgsaAdapter:
+    """`pyscopg2.core.adapter.Adapter` over asyncpgsa's and asyncpg's public API."""
+
+    def check_options(self, target: Target, /, **options: Any) -> None:
+        if unknown := options.keys() - _known_options():
+            raise TypeError(f"asyncpgsa knows no such pool option: {', '.join(sorted(unknown))}")
+        sizes = _SIZES | {name: options[name] for name in _SIZES if name in options}
+        for name, size in sizes.items():
+            if not isinstance(size, int) or size < 0:
+                raise ValueError(f"{name} must be a whole number, at least 0: {size!r}")
+        if sizes["max_size"] < 1:
+            raise ValueError("max_size must be at least 1")
+        if sizes["min_size"] > sizes["max_size"]:
+            raise ValueError(
+                f"min_size ({sizes['min_size']}) is above max_size ({sizes['max_size']})"
+            )
+
+    async def create_pool(self, target: Target, /, **options: Any) -> Pool[Record]:
+        arguments = _connect_arguments(target) | options
+        for name, default in _SIZES.items():
+            arguments[name] = options.get(name, default) + 1
+        if options.get("init_size") is not None:
+            arguments["init_size"] = options["init_size"] + 1
+        return await _create_pool(**arguments)
+
+    def close_pool(self, pool: Pool[Record], /) -> Awaitable[None]:
+        return pool.close()
+
+    async def terminate_pool(self, pool: Pool[Record], /) -> None:
+        pool.terminate()
+
+    def acquire_from_pool(
+        self, pool: Pool[Record], /, **kwargs: Any
+    ) -> Awaitable[PoolConnectionProxy[Record]]:
+        return pool.acquire(**kwargs)
+
+    def release_to_pool(
+        self, connection: PoolConnectionProxy[Record], pool: Pool[Record], /, **kwargs: Any
+    ) -> Awaitable[None]:
+        return pool.release(connection, **kwargs)
+
+    def terminate_connection(self, connection: PoolConnectionProxy[Record], /) -> None:
+        try:
+            connection.terminate()
+        except asyncpg.InterfaceError:
+            pass  # it has been given back already
+
+    async def end_block(
+        self, connection: PoolConnectionProxy[Record], exc: BaseException | None, /
+    ) -> None:
+        """A block neither commits nor rolls back."""
+
+    def fetch_scalar(
+        self, connection: PoolConnectionProxy[Record], query: str, /
+    ) -> Awaitable[object]:
+        return connection.fetchval(query)
+
+    def sqlstate(self, exc: BaseException, /) -> str | None:
+        return exc.sqlstate if isinstance(exc, asyncpg.PostgresError) else None
+
+    def get_pool_freesize(self, pool: Pool[Record], /) -> int:
+        return pool.get_max_size() - pool.get_size() + pool.get_idle_size()
+
+    def get_pool_maxsize(self, pool: Pool[Record], /) -> int:
+        return pool.get_max_size()
+
+    def is_connection_closed(self, connection: PoolConnectionProxy[Record], /) -> bool:
+        try:
+            return connection.is_closed()
+        except asyncpg.InterfaceError:
+            return True  # it has been given back already
+
+
+def _known_options() -> set[str]:
+    parameters = {
+        **inspect.signature(asyncpg.create_pool).parameters,
+        **inspect.signature(asyncpg.connect).parameters,
+    }
+    named = (p.name for p in parameters.values() if p.kind is p.KEYWORD_ONLY)
+    return {*named, "dialect"} - _FROM_THE_TARGET
+
+
+def _connect_arguments(target: Target) -> dict[str, Any]:
+    """A target as `asyncpg.connect` takes it: what has no argument of its own goes as a DSN."""
+    params = {
+        name: value
+        for name, value in target.params.items()
+        if name not in _OURS and name not in _WITHOUT_MEANING
+    }
+    arguments: dict[str, Any] = {
+        "host": target.hostaddr or target.host,
+        "port": target.port,
+        "user": target.user,
+        "password": target.password,
+        "database": target.dbname,
+        # Of one host there is nothing to choose, whatever the environment says.
+        "target_session_attrs": "any",
+    }
+    connect_timeout = params.pop("connect_timeout", None)
+    if connect_timeout is not None and int(connect_timeout) > 0:
+        arguments["timeout"] = int(connect_timeout)
+    if params:
+        arguments["dsn"] = f"postgresql://?{urlencode(params)}"
+    return arguments

@@ -1,0 +1,686 @@
+"""What is particular to aiopg.sa, and aiopg.sa under the real manager."""
+
+import asyncio
+import contextlib
+import importlib
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any, assert_type
+
+import psycopg2
+import pytest
+from aiopg.connection import Connection
+from aiopg.sa import Engine, SAConnection
+from psycopg2 import extensions, extras
+
+from pyscopg2.aiopg_sa import AiopgSaAdapter, PoolManager
+from pyscopg2.core.dsn import Target, parse_dsn
+from pyscopg2.core.errors import NotReadyError
+from pyscopg2.core.topology import Role
+from pyscopg2.testing.cluster import LocalCluster, Node
+
+sa: Any = importlib.import_module("sqlalchemy")  # it has no types before 2.0
+
+NAME = "on-aiopg-sa"
+"""The application_name of all connections under test."""
+
+PATIENCE = 30.0
+"""Seconds after which a condition is taken for one that never comes, also on a busy machine."""
+
+SOON = 5.0
+"""Seconds within which what happens at once has happened."""
+
+SMALL = {"minsize": 0, "maxsize": 2}
+
+
+@pytest.fixture(scope="module")
+def whole_cluster() -> Iterator[LocalCluster]:
+    with LocalCluster(replicas=1) as cluster:
+        cluster.psql(cluster.primary, "CREATE TABLE items (item text)")
+        cluster.wait_streaming()
+        yield cluster
+        for node in cluster.nodes:
+            asyncio.run(no_backends(cluster, node))
+
+
+@pytest.fixture
+def cluster(whole_cluster: LocalCluster) -> Iterator[LocalCluster]:
+    """A primary and a replica; after the test they are well again."""
+    yield whole_cluster
+    for node in whole_cluster.nodes:
+        whole_cluster.thaw(node)
+    if not whole_cluster.primary.is_running:
+        whole_cluster.start(whole_cluster.primary)
+    for node in whole_cluster.nodes:
+        if node is not whole_cluster.primary and not (node.is_running and node.role == "replica"):
+            whole_cluster.rejoin(node)
+
+
+@pytest.fixture
+async def manager(cluster: LocalCluster) -> AsyncIterator[PoolManager]:
+    async with manage(cluster) as manager:
+        await manager.ready()
+        yield manager
+
+
+def manage(cluster: LocalCluster, **arguments: Any) -> PoolManager:
+    defaults: dict[str, Any] = {"acquire_timeout": PATIENCE, "pool_factory_kwargs": SMALL}
+    return PoolManager(f"{cluster.dsn}?application_name={NAME}", **(defaults | arguments))
+
+
+def target_of(node: Node, **params: str) -> Target:
+    query = "".join(f"&{name}={value}" for name, value in params.items())
+    (target,) = parse_dsn(f"{node.dsn}?application_name={NAME}{query}")
+    return target
+
+
+async def fetch(connection: Any, sql: str) -> Any:
+    return await connection.scalar(sql)
+
+
+async def execute(connection: Any, sql: str) -> None:
+    await connection.execute(sql)
+
+
+def raw_of(connection: Any) -> Connection:
+    raw = connection.connection
+    assert isinstance(raw, Connection)
+    return raw
+
+
+async def eventually(condition: Callable[[], bool | Awaitable[bool]], what: str = "") -> None:
+    until = time.monotonic() + PATIENCE
+    while True:
+        answer = condition()
+        if answer if isinstance(answer, bool) else await answer:
+            return
+        assert time.monotonic() < until, what or condition
+        await asyncio.sleep(0.01)
+
+
+def backends(cluster: LocalCluster, node: Node) -> int:
+    sql = f"SELECT count(*) FROM pg_stat_activity WHERE application_name = '{NAME}'"
+    return int(cluster.psql(node, sql))
+
+
+async def no_backends(cluster: LocalCluster, node: Node) -> None:
+    async def none() -> bool:
+        return await asyncio.to_thread(backends, cluster, node) == 0
+
+    await eventually(none, "backends are left")
+
+
+async def write(manager: PoolManager) -> str:
+    """Write through the manager; which server took it."""
+    async with manager.acquire_master() as connection:
+        return str(
+            await fetch(
+                connection,
+                "INSERT INTO items VALUES ('x') RETURNING current_setting('cluster_name')",
+            )
+        )
+
+
+@contextlib.asynccontextmanager
+async def opened(target: Target, **options: Any) -> AsyncGenerator[tuple[AiopgSaAdapter, Engine]]:
+    adapter = AiopgSaAdapter()
+    pool = await adapter.create_pool(target, **options)
+    try:
+        yield adapter, pool
+    finally:
+        await adapter.terminate_pool(pool)
+
+
+# The manager
+
+
+async def test_connections_are_typed_as_aiopgs_own(manager: PoolManager) -> None:
+    async with manager.acquire_master() as connection:
+        assert_type(connection, SAConnection)
+        assert type(connection) is SAConnection
+    awaited = await manager.acquire_replica()
+    assert_type(awaited, SAConnection)
+    await manager.release(awaited)
+    assert_type(await manager.get_pool(read_only=True), Engine)
+
+
+async def test_roles(manager: PoolManager, cluster: LocalCluster) -> None:
+    (replica,) = cluster.replicas
+    async with manager.acquire(read_only=True) as connection:
+        assert await fetch(connection, "SHOW cluster_name") == replica.name
+    assert await write(manager) == cluster.primary.name
+
+
+ITEMS = sa.table("items", sa.column("item", sa.Text))
+
+
+async def count(connection: Any, item: str) -> int:
+    query = sa.func.count().select().select_from(ITEMS).where(ITEMS.c.item == item)
+    return int(await connection.scalar(query))
+
+
+async def test_a_block_rolls_back_what_is_open_and_otherwise_each_statement_commits(
+    manager: PoolManager, cluster: LocalCluster
+) -> None:
+    kept: Any
+    with pytest.raises(RuntimeError, match="the block's"):
+        async with manager.acquire_master() as kept:
+            await kept.execute(ITEMS.insert().values(item="kept"))
+            raise RuntimeError("the block's")
+    pids: set[object] = set()
+    for nested in (False, True):
+        async with manager.acquire_master() as kept:
+            pids.add(await fetch(kept, "SELECT pg_backend_pid()"))
+            await kept.begin()
+            await kept.execute(ITEMS.insert().values(item="lost"))
+            if nested:
+                await kept.begin_nested()
+    async with manager.acquire_master() as kept:
+        async with kept.begin():
+            await kept.execute(ITEMS.insert().values(item="kept"))
+        pids.add(await fetch(kept, "SELECT pg_backend_pid()"))
+        assert (await count(kept, "kept"), await count(kept, "lost")) == (2, 0)
+    assert len(pids) == 1  # the connection was kept throughout
+
+
+async def test_expressions_of_sqlalchemy(manager: PoolManager) -> None:
+    connection: Any
+    async with manager.acquire_master() as connection:
+        query = ITEMS.insert().values(item="a 'quoted' %s").returning(ITEMS.c.item)
+        assert await connection.scalar(query) == "a 'quoted' %s"
+        query = ITEMS.select().where(ITEMS.c.item.in_(["a 'quoted' %s", "none"]))
+        assert [row.item async for row in connection.execute(query)] == ["a 'quoted' %s"]
+
+
+async def test_a_connection_that_the_user_closed_is_given_back(manager: PoolManager) -> None:
+    connection: Any = await manager.acquire_master()
+    await connection.close()
+    assert manager.is_connection_closed(connection)
+    try:
+        await manager.release(connection)
+    except AssertionError:
+        pass  # the engine's word for a second release
+    pool = await manager.get_pool(read_only=False)
+    await eventually(lambda: manager.get_pool_freesize(pool) == 2)
+    held = [await manager.acquire_master() for _ in range(2)]
+    for connection in held:
+        await manager.release(connection)
+
+
+async def test_a_transaction_left_open_is_lost_with_its_connection(
+    manager: PoolManager, cluster: LocalCluster
+) -> None:
+    pool: Any
+    for warning in ("always", "error"):
+        pids: list[object] = []
+        told = pytest.warns if warning == "always" else pytest.raises
+        with told(ResourceWarning, match="transaction status"):
+            async with manager.acquire_master() as connection:
+                pids.append(await fetch(connection, "SELECT pg_backend_pid()"))
+                await execute(connection, "BEGIN")
+                await execute(connection, "INSERT INTO items VALUES ('open')")
+        assert manager.is_connection_closed(connection)
+        async with manager.acquire_master() as connection:
+            assert await fetch(connection, "SELECT pg_backend_pid()") not in pids
+            assert await fetch(connection, "SELECT count(*) FROM items WHERE item = 'open'") == 0
+        pool = await manager.get_pool(read_only=False)
+        assert manager.get_pool_freesize(pool) == 2
+
+
+async def test_one_connection_is_added_to_aiopgs_defaults(cluster: LocalCluster) -> None:
+    async with manage(cluster, pool_factory_kwargs=None) as manager:
+        await manager.ready()
+        pool: Any = await manager.get_pool(read_only=False)
+        assert (pool.minsize, pool.maxsize, pool.size) == (2, 11, 2)
+        assert manager.get_pool_freesize(pool) == 10
+
+
+async def test_no_limit_is_no_limit(cluster: LocalCluster) -> None:
+    async with manage(cluster, pool_factory_kwargs={"minsize": 3, "maxsize": 0}) as manager:
+        await manager.ready()
+        pool: Any = await manager.get_pool(read_only=False)
+        assert (pool.minsize, pool.maxsize, pool.size) == (4, None, 4)
+        adapter = AiopgSaAdapter()
+        assert adapter.get_pool_maxsize(pool) is None
+        assert adapter.get_pool_freesize(pool) > 1000
+        held = [await manager.acquire_master() for _ in range(12)]
+        assert (
+            len({await fetch(connection, "SELECT pg_backend_pid()") for connection in held}) == 12
+        )
+        for connection in held:
+            await manager.release(connection)
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"min_size": 1}, TypeError),
+        ({"no_such_option": 1}, TypeError),
+        ({"async_": False}, TypeError),
+        ({"target_session_attrs": "read-write"}, TypeError),
+        ({"minsize": -1}, ValueError),
+        ({"minsize": 3, "maxsize": 2}, ValueError),
+        ({"maxsize": None}, ValueError),
+        ({"maxsize": "3"}, ValueError),
+        ({"connect_timeout": "soon"}, ValueError),
+    ],
+    ids=str,
+)
+def test_bad_options_are_known_at_construction(
+    options: dict[str, Any], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        PoolManager("postgresql://u:s3cret@a,b/d", pool_factory_kwargs=options)
+
+
+def test_a_parameter_that_this_libpq_refuses_is_known_at_construction() -> None:
+    with pytest.raises(ValueError, match="libpq") as caught:
+        PoolManager("host=a password=s3cret servicefile=x")
+    assert "s3cret" not in str(caught.value)
+    with pytest.raises(ValueError, match="libpq") as caught:
+        PoolManager("postgresql://u:s3cret%FF@a/d")
+    assert "s3cret" not in repr(caught.value.__cause__)
+
+
+async def test_an_unknown_acquire_argument_is_an_error_at_once(manager: PoolManager) -> None:
+    with pytest.raises(TypeError):
+        await manager.acquire_master(no_such_argument=1)
+    pool = await manager.get_pool(read_only=False)
+    assert manager.get_pool_freesize(pool) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "sqlstate"),
+    [((":{password}@", ":wrong@"), "28P01"), (("/postgres?", "/nowhere?"), "3D000")],
+    ids=["wrong password", "unknown database"],
+)
+async def test_what_cannot_heal_is_told_at_once(
+    cluster: LocalCluster, change: tuple[str, str], sqlstate: str
+) -> None:
+    old, new = (text.format(password=cluster.password) for text in change)
+    dsn = f"{cluster.dsn}?application_name={NAME}"
+    async with PoolManager(dsn.replace(old, new)) as manager:
+        with pytest.raises(NotReadyError) as caught:
+            await asyncio.wait_for(manager.ready(timeout=60), PATIENCE)
+        assert isinstance(caught.value.__cause__, psycopg2.OperationalError)
+        assert AiopgSaAdapter().sqlstate(caught.value.__cause__) == sqlstate
+
+
+# Failures
+
+
+async def test_failover(manager: PoolManager, cluster: LocalCluster) -> None:
+    old, (new,) = cluster.primary, cluster.replicas
+    loop = asyncio.get_running_loop()
+    written: list[tuple[float, str]] = []
+
+    over = asyncio.Event()  # on Python 3.11 aiopg may lose a cancellation
+
+    async def keep_writing() -> None:
+        while not over.is_set():
+            began = loop.time()
+            try:
+                written.append((began, await write(manager)))
+            except (psycopg2.Error, OSError):
+                pass
+            await asyncio.sleep(0.01)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(2):
+            group.create_task(keep_writing())
+        try:
+            await eventually(lambda: bool(written))
+            await asyncio.to_thread(cluster.kill, old)
+            await eventually(lambda: manager.topology[old.address].role is Role.UNAVAILABLE)
+            await asyncio.to_thread(cluster.promote, new)
+            promoted = loop.time()
+            await eventually(lambda: written[-1][1] == new.name)
+        finally:
+            over.set()
+    assert next(at for at, name in written if name == new.name) - promoted < 2
+    await asyncio.to_thread(cluster.rejoin, old)
+    await asyncio.wait_for(manager.wait_replicas_ready(1), PATIENCE)
+    async with manager.acquire_replica() as connection:
+        assert await fetch(connection, "SHOW cluster_name") == old.name
+
+
+async def test_a_restart_in_place(manager: PoolManager, cluster: LocalCluster) -> None:
+    primary = cluster.primary
+    before: Any = await manager.get_pool(read_only=False)
+    held = await manager.acquire_master()
+    await asyncio.to_thread(cluster.stop, primary)
+    await eventually(lambda: manager.topology[primary.address].role is Role.UNAVAILABLE)
+    await asyncio.to_thread(cluster.start, primary)
+    assert await write(manager) == primary.name
+    assert await manager.get_pool(read_only=False) is not before
+    assert manager.is_connection_closed(held)
+    with pytest.raises(psycopg2.Error):
+        await fetch(held, "SELECT 1")
+    await manager.release(held)
+    await eventually(lambda: bool(before.closed), "the retired pool has been closed")
+
+
+async def test_a_frozen_host_costs_its_users_an_error_and_nobody_else_anything(
+    cluster: LocalCluster,
+) -> None:
+    primary, (replica,) = cluster.primary, cluster.replicas
+    async with manage(cluster, refresh_timeout=0.5, abandon_timeout=1) as manager:
+        await manager.ready()
+        held = await manager.acquire_master()
+        query = asyncio.ensure_future(fetch(held, "SELECT pg_sleep(0.01), pg_sleep(60)"))
+        await asyncio.sleep(0)
+        await asyncio.to_thread(cluster.freeze, primary)
+        with pytest.raises(psycopg2.Error):
+            await asyncio.wait_for(asyncio.shield(query), PATIENCE)
+        await manager.release(held)
+        async with manager.acquire_replica() as connection:
+            assert await fetch(connection, "SHOW cluster_name") == replica.name
+        await asyncio.to_thread(cluster.thaw, primary)
+        cluster.psql(
+            primary,
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE query LIKE '%pg_sleep(60)%' AND pid <> pg_backend_pid()",
+        )
+        assert await write(manager) == primary.name
+
+
+async def test_closing_with_a_frozen_host_and_connections_out(cluster: LocalCluster) -> None:
+    manager = manage(cluster)
+    await manager.ready()
+    connections = [await manager.acquire_master() for _ in range(2)]
+    query = asyncio.ensure_future(fetch(connections[0], "SELECT 1"))
+    await asyncio.to_thread(cluster.freeze, cluster.primary)
+    second = asyncio.ensure_future(fetch(connections[1], "SELECT 1"))
+    await asyncio.sleep(0)
+    await asyncio.wait_for(manager.close(timeout=0.1), SOON)
+    await asyncio.wait([query, second], timeout=SOON)
+    assert isinstance(second.exception(), psycopg2.Error)
+    query.exception()
+    await eventually(lambda: asyncio.all_tasks() == {asyncio.current_task()}, "all tasks end")
+
+
+def test_a_program_that_closes_nothing_ends_at_once(cluster: LocalCluster) -> None:
+    program = f"""
+import asyncio
+from pyscopg2.aiopg_sa import PoolManager
+
+async def main():
+    manager = PoolManager({cluster.dsn + "?application_name=" + NAME!r}, acquire_timeout=20)
+    await manager.ready()
+    held = await manager.acquire_master()
+    print("ready", flush=True)
+    await asyncio.to_thread(input)
+    return manager, held
+
+asyncio.run(main())
+print("done", flush=True)
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        cluster.freeze(cluster.primary)
+        out, err = process.communicate("\n", timeout=SOON)
+    assert (out, process.returncode) == ("done\n", 0), err
+    assert err == ""
+
+
+# The adapter's own
+
+
+async def test_a_second_termination_disturbs_nobody(cluster: LocalCluster) -> None:
+    """The file descriptor of the first connection is another one's by then."""
+    async with opened(target_of(cluster.primary), minsize=0, maxsize=3) as (adapter, pool):
+        first = await adapter.acquire_from_pool(pool)
+        descriptor = raw_of(first).raw.fileno()
+        adapter.terminate_connection(first)
+        second = await adapter.acquire_from_pool(pool)
+        assert raw_of(second).raw.fileno() == descriptor
+        adapter.terminate_connection(first)
+        assert await asyncio.wait_for(fetch(second, "SELECT pg_sleep(0.01)::text"), SOON) == ""
+        await adapter.release_to_pool(first, pool)
+        adapter.terminate_connection(first)
+        assert await asyncio.wait_for(fetch(second, "SELECT pg_sleep(0.01)::text"), SOON) == ""
+
+
+async def test_a_terminated_transaction_does_not_look_committed(cluster: LocalCluster) -> None:
+    async with opened(target_of(cluster.primary), minsize=0) as (adapter, pool):
+        connection: Any = await adapter.acquire_from_pool(pool)
+        transaction = await connection.begin()
+        await execute(connection, "INSERT INTO items VALUES ('terminated')")
+        adapter.terminate_connection(connection)
+        with pytest.raises(psycopg2.Error):
+            await transaction.commit()
+        await adapter.end_block(connection, None)
+        await adapter.release_to_pool(connection, pool)
+    sql = "SELECT count(*) FROM items WHERE item = 'terminated'"
+    assert cluster.psql(cluster.primary, sql) == "0"
+
+
+async def test_a_rollback_that_is_cancelled_leaves_nothing_out(cluster: LocalCluster) -> None:
+    async with opened(target_of(cluster.primary), minsize=0, maxsize=1) as (adapter, pool):
+        connection: Any = await adapter.acquire_from_pool(pool)
+        await connection.begin()
+        await asyncio.to_thread(cluster.freeze, cluster.primary)
+        ending = asyncio.ensure_future(adapter.end_block(connection, None))
+        await asyncio.sleep(0.05)
+        ending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(ending, SOON)
+        await asyncio.wait_for(adapter.release_to_pool(connection, pool), SOON)
+        assert adapter.get_pool_freesize(pool) == 2
+
+
+async def test_no_cancelled_acquire_succeeds(cluster: LocalCluster) -> None:
+    """On Python 3.11 `asyncio.wait_for`, which aiopg uses, may forget that it was cancelled."""
+    async with opened(target_of(cluster.primary), minsize=0, maxsize=1) as (adapter, pool):
+        for turns in range(30):
+            acquiring = asyncio.ensure_future(_take(adapter, pool))
+            for _ in range(turns % 10):
+                await asyncio.sleep(0)
+                time.sleep(0.0005)  # what the server says is there in this very turn
+            if acquiring.done():
+                connection = acquiring.result()
+            else:
+                acquiring.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await acquiring
+                assert adapter.get_pool_freesize(pool) == 2
+                connection = await adapter.acquire_from_pool(pool)
+            adapter.terminate_connection(connection)
+            await adapter.release_to_pool(connection, pool)
+        assert adapter.get_pool_freesize(pool) == 2
+
+
+async def _take(adapter: AiopgSaAdapter, pool: Engine) -> SAConnection:
+    return await adapter.acquire_from_pool(pool)
+
+
+async def test_giving_back_does_not_wait_for_those_who_connect(cluster: LocalCluster) -> None:
+    async with opened(target_of(cluster.primary), **SMALL) as (adapter, pool):
+        connections = [await adapter.acquire_from_pool(pool) for _ in range(2)]
+        await asyncio.to_thread(cluster.freeze, cluster.primary)
+        connecting = asyncio.ensure_future(adapter.acquire_from_pool(pool))
+        await asyncio.sleep(0.05)
+        async with asyncio.timeout(SOON):
+            await adapter.release_to_pool(connections[0], pool)
+            adapter.terminate_connection(connections[1])
+            await adapter.release_to_pool(connections[1], pool)
+            await adapter.terminate_pool(pool)
+            assert not connecting.done()
+            connecting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await connecting
+
+
+async def test_the_users_cursor_factory_does_not_reach_the_checks(cluster: LocalCluster) -> None:
+    options = {"cursor_factory": extras.RealDictCursor}
+    async with manage(cluster, pool_factory_kwargs=options) as manager:
+        await manager.ready(masters_count=1, replicas_count=1)
+        async with manager.acquire() as connection, raw_of(connection).cursor() as cursor:
+            await cursor.execute("SELECT 1 AS one")
+            assert await cursor.fetchone() == {"one": 1}
+
+
+async def test_a_query_that_the_server_cancels_fails_without_a_cancellation(
+    cluster: LocalCluster,
+) -> None:
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
+    target = target_of(cluster.primary, options="-c%20statement_timeout%3D50ms")
+    async with opened(target, minsize=0) as (adapter, pool):
+        connection = await adapter.acquire_from_pool(pool)
+        with pytest.raises(extensions.QueryCanceledError) as caught:
+            await adapter.fetch_scalar(connection, "SELECT pg_sleep(60)")
+        assert adapter.sqlstate(caught.value) == "57014"
+        assert await adapter.fetch_scalar(connection, "SELECT 1") == 1
+
+
+async def set_up(connection: Connection, sql: str) -> None:
+    async with connection.cursor() as cursor:
+        await cursor.execute(sql)
+
+
+async def test_aiopgs_own_options_keep_their_meaning(cluster: LocalCluster) -> None:
+    seen: list[Connection] = []
+
+    async def on_connect(connection: Connection) -> None:
+        await set_up(connection, "SET my.setting = 'set'")
+        seen.append(connection)
+
+    dialect = importlib.import_module("sqlalchemy.dialects.postgresql.psycopg2").dialect()
+    options = {
+        "minsize": 1,
+        "maxsize": 3,
+        "timeout": 7,
+        "echo": True,
+        "pool_recycle": 0,
+        "enable_json": False,
+        "enable_hstore": False,
+        "enable_uuid": False,
+        "on_connect": on_connect,
+        "dialect": dialect,
+        "sslmode": "disable",
+    }
+    async with opened(target_of(cluster.primary), **options) as (adapter, pool):
+        engine: Any = pool
+        assert (engine.timeout, engine.minsize, engine.maxsize) == (7, 2, 4)
+        assert engine.dialect is dialect
+        assert len(seen) == 2
+        connection = await adapter.acquire_from_pool(pool)
+        assert await fetch(connection, "SHOW my.setting") == "set"
+        assert "sslmode=disable" in str(raw_of(connection).dsn)
+
+
+async def test_an_on_connect_that_fails_leaves_no_connection(cluster: LocalCluster) -> None:
+    kept: list[Connection] = []
+
+    async def on_connect(connection: Connection) -> None:
+        kept.append(connection)
+        if len(kept) > 1:
+            await set_up(connection, "SELECT no_such_function()")
+
+    adapter = AiopgSaAdapter()
+    with pytest.raises(psycopg2.ProgrammingError):
+        await adapter.create_pool(
+            target_of(cluster.primary), minsize=2, on_connect=on_connect, enable_hstore=False
+        )
+    assert len(kept) == 2
+    assert all(connection.closed for connection in kept)
+
+
+async def test_the_parameters_of_the_dsn(
+    cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGTARGETSESSIONATTRS", "read-write")
+    (replica,) = cluster.replicas
+    target = target_of(
+        replica,
+        target_session_attrs="read-write",
+        load_balance_hosts="random",
+        options="-c%20search_path%3Dsomewhere",
+    )
+    async with opened(target) as (adapter, pool):
+        connection = await adapter.acquire_from_pool(pool)
+        assert await fetch(connection, "SHOW search_path") == "somewhere"
+        assert await fetch(connection, "SHOW application_name") == NAME
+
+
+async def test_connect_timeout_limits_each_connect(cluster: LocalCluster) -> None:
+    target = target_of(cluster.primary, connect_timeout="1")
+    async with opened(target, **SMALL) as (adapter, pool):
+        connection = await adapter.acquire_from_pool(pool)
+        await asyncio.to_thread(cluster.freeze, cluster.primary)
+        began = time.monotonic()
+        with pytest.raises(TimeoutError):
+            await adapter.acquire_from_pool(pool)
+        with pytest.raises(TimeoutError):
+            await adapter.create_pool(target, **SMALL)
+        assert time.monotonic() - began < PATIENCE  # aiopg's own is 60 s
+        adapter.terminate_connection(connection)
+
+
+async def test_a_name_is_looked_up_beside_the_loop_and_each_address_is_tried(
+    cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    asked: list[object] = []
+
+    async def getaddrinfo(host: object, port: int, **hints: object) -> list[Any]:
+        asked.append(host)
+        # Nobody listens on the first one.
+        return [(socket.AF_INET, 0, 0, "", (ip, port)) for ip in ("127.0.0.2", "127.0.0.1")]
+
+    monkeypatch.setattr(loop, "getaddrinfo", getaddrinfo)
+    dsn = cluster.primary.dsn.replace("127.0.0.1", "db.invalid")
+    (target,) = parse_dsn(f"{dsn}?application_name={NAME}")
+    async with opened(target) as (adapter, pool):
+        connection = await adapter.acquire_from_pool(pool)
+        assert await fetch(connection, "SELECT 1") == 1
+        assert "host=db.invalid" in str(raw_of(connection).dsn)
+    assert asked == ["db.invalid"]
+    wrong = dsn.replace(cluster.password, "wrong")
+    (target,) = parse_dsn(wrong)
+    with pytest.raises(psycopg2.OperationalError, match="password"):
+        await AiopgSaAdapter().create_pool(target)
+
+
+async def test_closing_ends_with_the_last_connection_also_one_that_was_terminated(
+    cluster: LocalCluster,
+) -> None:
+    for terminated in (False, True):
+        async with opened(target_of(cluster.primary), **SMALL) as (adapter, pool):
+            connection = await adapter.acquire_from_pool(pool)
+            closing = asyncio.ensure_future(adapter.close_pool(pool))
+            await asyncio.sleep(0.05)
+            assert not closing.done()
+            if terminated:
+                adapter.terminate_connection(connection)
+            await adapter.release_to_pool(connection, pool)
+            await asyncio.wait_for(closing, SOON)
+
+
+async def test_nothing_is_left_open(cluster: LocalCluster) -> None:
+    """Neither backends nor descriptors, whether a pool is closed, terminated or fails."""
+    descriptors = "/proc/self/fd"
+    if not os.path.isdir(descriptors):  # noqa: PTH112
+        pytest.skip("no /proc")
+    before = len(os.listdir(descriptors))  # noqa: PTH208
+    adapter = AiopgSaAdapter()
+    for end in (adapter.close_pool, adapter.terminate_pool):
+        pool = await adapter.create_pool(target_of(cluster.primary), minsize=3)
+        connection = await adapter.acquire_from_pool(pool)
+        adapter.terminate_connection(connection)
+        await adapter.release_to_pool(connection, pool)
+        await end(pool)
+    await no_backends(cluster, cluster.primary)
+    assert len(os.listdir(descriptors)) == before  # noqa: PTH208
+    await eventually(lambda: asyncio.all_tasks() == {asyncio.current_task()})

@@ -1,0 +1,38 @@
+"""aiopg.sa's adapter keeps the contract."""
+
+from typing import Any
+
+import pytest
+from aiopg.sa import Engine, SAConnection
+
+from pyscopg2.aiopg_sa import AiopgSaAdapter
+from pyscopg2.testing.contract import AdapterContract, Subject
+
+
+def sizes(minimum: int, maximum: int) -> dict[str, Any]:
+    return {"minsize": minimum, "maxsize": maximum}
+
+
+async def execute(connection: Any, sql: str) -> None:
+    await connection.execute(sql)
+
+
+class TestAiopgSa(AdapterContract[Engine, SAConnection]):
+    @pytest.fixture
+    def subject(self) -> Subject[Engine, SAConnection]:
+        return Subject(
+            AiopgSaAdapter(), execute=execute, commits=False, autocommit=True, sizes=sizes
+        )
+
+
+async def execute_in_transaction(connection: Any, sql: str) -> None:
+    await connection.begin()
+    await connection.execute(sql)
+
+
+class TestAiopgSaInATransaction(AdapterContract[Engine, SAConnection]):
+    """A transaction that is left open is rolled back where the block ends."""
+
+    @pytest.fixture
+    def subject(self) -> Subject[Engine, SAConnection]:
+        return Subject(AiopgSaAdapter(), execute=execute_in_transaction, commits=False, sizes=sizes)

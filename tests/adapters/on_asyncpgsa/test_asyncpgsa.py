@@ -1,0 +1,427 @@
+"""What is particular to asyncpgsa, and asyncpgsa under the real manager."""
+
+import asyncio
+import contextlib
+import importlib
+import subprocess
+import sys
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any, TypeAlias, assert_type
+
+import asyncpg
+import pytest
+from asyncpg import Pool, Record
+from asyncpg.pool import PoolConnectionProxy
+
+from pyscopg2.asyncpgsa import AsyncpgsaAdapter, PoolManager
+from pyscopg2.core.dsn import Target, parse_dsn
+from pyscopg2.core.errors import NotReadyError
+from pyscopg2.core.topology import Role
+from pyscopg2.testing.cluster import LocalCluster, Node
+
+sa: Any = importlib.import_module("sqlalchemy")  # it has no types before 2.0
+
+DriverPool: TypeAlias = "Pool[Record]"
+Connection: TypeAlias = "PoolConnectionProxy[Record]"
+
+BROKEN = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+)
+"""What users of a connection get when its server, or the manager, ends it."""
+
+NAME = "on-asyncpgsa"
+"""The application_name of all connections under test."""
+
+PATIENCE = 30.0
+"""Seconds after which a condition is taken for one that never comes, also on a busy machine."""
+
+SOON = 5.0
+"""Seconds within which what happens at once has happened."""
+
+SMALL = {"min_size": 0, "max_size": 2}
+
+
+@pytest.fixture(scope="module")
+def whole_cluster() -> Iterator[LocalCluster]:
+    with LocalCluster(replicas=1) as cluster:
+        cluster.psql(cluster.primary, "CREATE TABLE items (item text)")
+        cluster.wait_streaming()
+        yield cluster
+        for node in cluster.nodes:
+            asyncio.run(no_backends(cluster, node))
+
+
+@pytest.fixture
+def cluster(whole_cluster: LocalCluster) -> Iterator[LocalCluster]:
+    """A primary and a replica; after the test they are well again."""
+    yield whole_cluster
+    for node in whole_cluster.nodes:
+        whole_cluster.thaw(node)
+    if not whole_cluster.primary.is_running:
+        whole_cluster.start(whole_cluster.primary)
+    for node in whole_cluster.nodes:
+        if node is not whole_cluster.primary and not (node.is_running and node.role == "replica"):
+            whole_cluster.rejoin(node)
+
+
+@pytest.fixture
+async def manager(cluster: LocalCluster) -> AsyncIterator[PoolManager]:
+    async with manage(cluster) as manager:
+        await manager.ready()
+        yield manager
+
+
+def manage(cluster: LocalCluster, **arguments: Any) -> PoolManager:
+    defaults: dict[str, Any] = {"acquire_timeout": PATIENCE, "pool_factory_kwargs": SMALL}
+    return PoolManager(f"{cluster.dsn}?application_name={NAME}", **(defaults | arguments))
+
+
+def target_of(node: Node, **params: str) -> Target:
+    query = "".join(f"&{name}={value}" for name, value in params.items())
+    (target,) = parse_dsn(f"{node.dsn}?application_name={NAME}{query}")
+    return target
+
+
+async def fetch(connection: Connection, sql: str) -> Any:
+    return await connection.fetchval(sql)
+
+
+async def execute(connection: Connection, sql: str) -> None:
+    await connection.execute(sql)
+
+
+async def eventually(condition: Callable[[], bool | Awaitable[bool]], what: str = "") -> None:
+    until = time.monotonic() + PATIENCE
+    while True:
+        answer = condition()
+        if answer if isinstance(answer, bool) else await answer:
+            return
+        assert time.monotonic() < until, what or condition
+        await asyncio.sleep(0.01)
+
+
+def backends(cluster: LocalCluster, node: Node) -> int:
+    sql = f"SELECT count(*) FROM pg_stat_activity WHERE application_name = '{NAME}'"
+    return int(cluster.psql(node, sql))
+
+
+async def no_backends(cluster: LocalCluster, node: Node) -> None:
+    async def none() -> bool:
+        return await asyncio.to_thread(backends, cluster, node) == 0
+
+    await eventually(none, "backends are left")
+
+
+async def write(manager: PoolManager) -> str:
+    """Write through the manager; which server took it."""
+    async with manager.acquire_master() as connection:
+        return str(
+            await fetch(
+                connection,
+                "INSERT INTO items VALUES ('x') RETURNING current_setting('cluster_name')",
+            )
+        )
+
+
+@contextlib.asynccontextmanager
+async def opened(
+    target: Target, **options: Any
+) -> AsyncGenerator[tuple[AsyncpgsaAdapter, DriverPool]]:
+    adapter = AsyncpgsaAdapter()
+    pool = await adapter.create_pool(target, **options)
+    try:
+        yield adapter, pool
+    finally:
+        await adapter.terminate_pool(pool)
+
+
+# The manager
+
+
+async def test_connections_are_typed_as_asyncpgs_own(manager: PoolManager) -> None:
+    async with manager.acquire_master() as connection:
+        assert_type(connection, "PoolConnectionProxy[Record]")
+        assert type(connection) is PoolConnectionProxy
+    awaited = await manager.acquire_replica()
+    assert_type(awaited, "PoolConnectionProxy[Record]")
+    await manager.release(awaited)
+    assert_type(await manager.get_pool(read_only=True), "Pool[Record]")
+
+
+async def test_roles(manager: PoolManager, cluster: LocalCluster) -> None:
+    (replica,) = cluster.replicas
+    async with manager.acquire(read_only=True) as connection:
+        assert await fetch(connection, "SHOW cluster_name") == replica.name
+    assert await write(manager) == cluster.primary.name
+
+
+async def test_a_block_ends_nothing_and_each_statement_commits(manager: PoolManager) -> None:
+    with pytest.raises(RuntimeError, match="the block's"):
+        async with manager.acquire_master() as connection:
+            await execute(connection, "INSERT INTO items VALUES ('kept')")
+            raise RuntimeError("the block's")
+    with pytest.raises(RuntimeError, match="the transaction's"):
+        async with manager.acquire_master() as connection, connection.transaction():
+            await execute(connection, "INSERT INTO items VALUES ('lost')")
+            raise RuntimeError("the transaction's")
+    async with manager.acquire_master() as connection, connection.transaction():
+        await execute(connection, "INSERT INTO items VALUES ('kept')")
+    async with manager.acquire_master() as connection:
+        assert await fetch(connection, "SELECT count(*) FROM items WHERE item = 'kept'") == 2
+        assert await fetch(connection, "SELECT count(*) FROM items WHERE item = 'lost'") == 0
+
+
+async def test_expressions_of_sqlalchemy(manager: PoolManager) -> None:
+    items = sa.table("items", sa.column("item", sa.Text))
+    connection: Any
+    async with manager.acquire_master() as connection:
+        for item in ("a 'quoted' one", "another"):
+            await connection.execute(items.insert().values(item=item))
+        wanted = sa.select([items]).where(items.c.item.in_(["a 'quoted' one", "another"]))
+        wanted = wanted.order_by(items.c.item)
+        assert [row["item"] for row in await connection.fetch(wanted)] == [
+            "a 'quoted' one",
+            "another",
+        ]
+        assert (await connection.fetchrow(wanted.limit(1)))["item"] == "a 'quoted' one"
+        count = sa.select([sa.func.count()]).select_from(items).where(items.c.item == "another")
+        assert await connection.fetchval(count) == 1
+        async with connection.transaction():
+            assert [row[0] async for row in connection.cursor(wanted)][1] == "another"
+
+
+async def test_the_dialect_is_the_users(cluster: LocalCluster) -> None:
+    dialect = importlib.import_module("asyncpgsa.connection").get_dialect()
+    dialect.identifier_preparer.initial_quote = "<"  # a dialect like no other
+    options = SMALL | {"dialect": dialect}
+    connection: Any
+    manager = manage(cluster, pool_factory_kwargs=options)
+    async with manager, manager.acquire_master() as connection:
+        with pytest.raises(asyncpg.PostgresSyntaxError, match="<"):
+            await connection.fetchval(sa.select([sa.literal(1).label("A")]))
+
+
+async def test_one_connection_is_added_to_asyncpgs_defaults(cluster: LocalCluster) -> None:
+    async with manage(cluster, pool_factory_kwargs=None) as manager:
+        await manager.ready()
+        pool = await manager.get_pool(read_only=False)
+        assert (pool.get_min_size(), pool.get_max_size()) == (11, 11)
+        assert manager.get_pool_freesize(pool) == 10
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"minsize": 1}, TypeError),
+        ({"no_such_option": 1}, TypeError),
+        ({"min_size": -1}, ValueError),
+        ({"max_size": 0}, ValueError),
+        ({"min_size": 3, "max_size": 2}, ValueError),
+        ({"max_size": None}, ValueError),
+    ],
+    ids=str,
+)
+def test_bad_options_are_known_at_construction(
+    options: dict[str, Any], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        PoolManager("postgresql://u:s3cret@a,b/d", pool_factory_kwargs=options)
+
+
+async def test_an_unknown_acquire_argument_is_an_error_at_once(manager: PoolManager) -> None:
+    with pytest.raises(TypeError):
+        await manager.acquire_master(no_such_argument=1)
+    pool = await manager.get_pool(read_only=False)
+    assert manager.get_pool_freesize(pool) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "sqlstate"),
+    [((":{password}@", ":wrong@"), "28P01"), (("/postgres?", "/nowhere?"), "3D000")],
+    ids=["wrong password", "unknown database"],
+)
+async def test_what_cannot_heal_is_told_at_once(
+    cluster: LocalCluster, change: tuple[str, str], sqlstate: str
+) -> None:
+    old, new = (text.format(password=cluster.password) for text in change)
+    dsn = f"{cluster.dsn}?application_name={NAME}"
+    async with PoolManager(dsn.replace(old, new)) as manager:
+        with pytest.raises(NotReadyError) as caught:
+            await asyncio.wait_for(manager.ready(timeout=60), PATIENCE)
+        assert isinstance(caught.value.__cause__, asyncpg.PostgresError)
+        assert AsyncpgsaAdapter().sqlstate(caught.value.__cause__) == sqlstate
+
+
+# Failures
+
+
+async def test_failover(manager: PoolManager, cluster: LocalCluster) -> None:
+    old, (new,) = cluster.primary, cluster.replicas
+    loop = asyncio.get_running_loop()
+    written: list[tuple[float, str]] = []
+
+    over = asyncio.Event()
+
+    async def keep_writing() -> None:
+        while not over.is_set():
+            began = loop.time()
+            try:
+                written.append((began, await write(manager)))
+            except BROKEN:
+                pass
+            await asyncio.sleep(0.01)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(2):
+            group.create_task(keep_writing())
+        try:
+            await eventually(lambda: bool(written))
+            await asyncio.to_thread(cluster.kill, old)
+            await eventually(lambda: manager.topology[old.address].role is Role.UNAVAILABLE)
+            await asyncio.to_thread(cluster.promote, new)
+            promoted = loop.time()
+            await eventually(lambda: written[-1][1] == new.name)
+        finally:
+            over.set()
+    assert next(at for at, name in written if name == new.name) - promoted < 2
+    await asyncio.to_thread(cluster.rejoin, old)
+    await asyncio.wait_for(manager.wait_replicas_ready(1), PATIENCE)
+    async with manager.acquire_replica() as connection:
+        assert await fetch(connection, "SHOW cluster_name") == old.name
+
+
+async def test_a_restart_in_place(manager: PoolManager, cluster: LocalCluster) -> None:
+    primary = cluster.primary
+    before = await manager.get_pool(read_only=False)
+    held = await manager.acquire_master()
+    await asyncio.to_thread(cluster.stop, primary)
+    await eventually(lambda: manager.topology[primary.address].role is Role.UNAVAILABLE)
+    await asyncio.to_thread(cluster.start, primary)
+    assert await write(manager) == primary.name
+    assert await manager.get_pool(read_only=False) is not before
+    assert manager.is_connection_closed(held)
+    with pytest.raises(BROKEN):
+        await fetch(held, "SELECT 1")
+    await manager.release(held)
+
+
+async def test_a_frozen_host_costs_its_users_an_error_and_nobody_else_anything(
+    cluster: LocalCluster,
+) -> None:
+    primary, (replica,) = cluster.primary, cluster.replicas
+    async with manage(cluster, refresh_timeout=0.5, abandon_timeout=1) as manager:
+        await manager.ready()
+        held = await manager.acquire_master()
+        query = asyncio.ensure_future(fetch(held, "SELECT pg_sleep(0.01), pg_sleep(60)"))
+        await asyncio.sleep(0)
+        await asyncio.to_thread(cluster.freeze, primary)
+        with pytest.raises(BROKEN):
+            await asyncio.wait_for(asyncio.shield(query), PATIENCE)
+        await manager.release(held)
+        async with manager.acquire_replica() as connection:
+            assert await fetch(connection, "SHOW cluster_name") == replica.name
+        await asyncio.to_thread(cluster.thaw, primary)
+        cluster.psql(
+            primary,
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE query LIKE '%pg_sleep(60)%' AND pid <> pg_backend_pid()",
+        )
+        assert await write(manager) == primary.name
+
+
+async def test_closing_with_a_frozen_host_and_connections_out(cluster: LocalCluster) -> None:
+    manager = manage(cluster)
+    await manager.ready()
+    connections = [await manager.acquire_master() for _ in range(2)]
+    query = asyncio.ensure_future(fetch(connections[0], "SELECT 1"))
+    await asyncio.to_thread(cluster.freeze, cluster.primary)
+    second = asyncio.ensure_future(fetch(connections[1], "SELECT 1"))
+    await asyncio.sleep(0)
+    await asyncio.wait_for(manager.close(timeout=0.1), SOON)
+    await asyncio.wait([query, second], timeout=SOON)
+    assert isinstance(second.exception(), BROKEN)
+    query.exception()
+    await eventually(lambda: asyncio.all_tasks() == {asyncio.current_task()}, "all tasks end")
+
+
+def test_a_program_that_closes_nothing_ends_at_once(cluster: LocalCluster) -> None:
+    program = f"""
+import asyncio
+from pyscopg2.asyncpgsa import PoolManager
+
+async def main():
+    manager = PoolManager({cluster.dsn + "?application_name=" + NAME!r}, acquire_timeout=20)
+    await manager.ready()
+    held = await manager.acquire_master()
+    print("ready", flush=True)
+    await asyncio.to_thread(input)
+    return manager, held
+
+asyncio.run(main())
+print("done", flush=True)
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        cluster.freeze(cluster.primary)
+        out, err = process.communicate("\n", timeout=SOON)
+    assert (out, process.returncode) == ("done\n", 0), err
+    assert err == ""
+
+
+# The adapter's own
+
+
+async def test_the_parameters_of_the_dsn(
+    cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGTARGETSESSIONATTRS", "read-write")
+    (replica,) = cluster.replicas
+    target = target_of(
+        replica,
+        target_session_attrs="read-write",
+        load_balance_hosts="random",
+        connect_timeout="10",
+        keepalives="1",
+        options="-c%20search_path%3Dsomewhere",
+    )
+    async with opened(target, **SMALL) as (adapter, pool):
+        connection = await adapter.acquire_from_pool(pool)
+        assert await fetch(connection, "SHOW search_path") == "somewhere"
+        assert await fetch(connection, "SHOW application_name") == NAME
+
+
+async def test_connect_timeout_limits_a_connect(cluster: LocalCluster) -> None:
+    target = target_of(cluster.primary, connect_timeout="1")
+    async with opened(target, **SMALL) as (adapter, pool):
+        connection = await adapter.acquire_from_pool(pool)
+        await asyncio.to_thread(cluster.freeze, cluster.primary)
+        began = time.monotonic()
+        with pytest.raises(TimeoutError):
+            await adapter.acquire_from_pool(pool)
+        assert time.monotonic() - began < PATIENCE  # asyncpg's own is 60 s
+        adapter.terminate_connection(connection)
+
+
+async def test_a_terminated_transaction_does_not_look_committed(cluster: LocalCluster) -> None:
+    async with opened(target_of(cluster.primary), **SMALL) as (adapter, pool):
+        connection = await adapter.acquire_from_pool(pool)
+        transaction = connection.transaction()
+        await transaction.start()
+        await execute(connection, "INSERT INTO items VALUES ('terminated')")
+        adapter.terminate_connection(connection)
+        with pytest.raises(BROKEN):
+            await transaction.commit()
+        await adapter.release_to_pool(connection, pool)
+    sql = "SELECT count(*) FROM items WHERE item = 'terminated'"
+    assert cluster.psql(cluster.primary, sql) == "0"
