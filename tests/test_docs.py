@@ -31,7 +31,7 @@ PLACEHOLDER = "postgresql://app:secret@db1:5432,db2:5432,db3:5432/app"
 
 def snippets(language: str) -> list[tuple[str, str]]:
     """Where it stands, and the text."""
-    found = []
+    found: list[tuple[str, str]] = []
     for path in DOCUMENTS:
         package = path.relative_to(ROOT).parts[1:2]
         if path.parent != ROOT and not INSTALLED.issuperset(package):

@@ -171,7 +171,7 @@ def test_every_distribution_has_its_papers() -> None:
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The wheel of each package, by the package's folder name."""
     folder = tmp_path_factory.mktemp("wheels")
-    made = {}
+    made: dict[str, Path] = {}
     for package in PACKAGES:
         into = folder / package.name
         command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(into)]

@@ -11,6 +11,7 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from types import FrameType
 
 from rich.console import Console
@@ -30,7 +31,7 @@ from .story import Pace, Story
 from .view import choose_view
 
 _ENDING = (signal.SIGINT, signal.SIGTERM)
-_POLICIES: dict[str, type[BalancerPolicy]] = {
+_POLICIES: Mapping[str, type[BalancerPolicy]] = {
     "greedy": GreedyBalancerPolicy,
     "random": RandomWeightedBalancerPolicy,
     "round-robin": RoundRobinBalancerPolicy,

@@ -1,0 +1,198 @@
+"""What differs between the drivers that SQLAlchemy can use: asyncpg and psycopg."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import os
+import socket
+from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import urlencode
+
+from pyscopg2.sqlalchemy.cancellation import before_a_cancellation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import asyncpg
+    import psycopg
+
+    from pyscopg2.core.dsn import Target
+
+_OURS = frozenset({"target_session_attrs", "load_balance_hosts"})
+"""They steer the choice of a host, which is the manager's."""
+
+_WITHOUT_MEANING = frozenset(
+    {
+        "client_encoding",  # asyncpg speaks UTF-8 only
+        "fallback_application_name",
+        "gssencmode",
+        "keepalives",
+        "keepalives_count",
+        "keepalives_idle",
+        "keepalives_interval",
+        "tcp_user_timeout",
+    }
+)
+"""libpq's own, which asyncpg would send to the server as settings that it does not know."""
+
+_FROM_THE_DIALECT = frozenset({"prepared_statement_cache_size", "prepared_statement_name_func"})
+"""Arguments of asyncpg's connect that SQLAlchemy's dialect for it adds."""
+
+_IDLE, _ACTIVE = 0, 1
+"""`psycopg.pq.TransactionStatus`, without importing a driver that may not be there."""
+
+
+class Driver(Protocol):
+    """One driver. Its connections are those that SQLAlchemy's pool holds."""
+
+    def connect_args(self, target: Target, /) -> dict[str, Any]:
+        """What the driver's connect takes, all of it: nothing is left to SQLAlchemy's URL."""
+        ...
+
+    def known_arguments(self) -> set[str]:
+        """The names of what the driver's connect takes, through SQLAlchemy.
+
+        `ModuleNotFoundError`: the driver is not installed.
+        """
+        ...
+
+    def terminate(self, connection: Any, /) -> None:
+        """Close it without a word to the server; what waits for it fails by itself."""
+        ...
+
+    def abandon(self, connection: Any, /) -> None:
+        """`terminate`, where nobody waits for the connection but the caller."""
+        ...
+
+    def is_closed(self, connection: Any, /) -> bool: ...
+
+    async def fetch_scalar(self, connection: Any, query: str, /) -> object:
+        """Outside of a transaction, unless one is open: one round trip."""
+        ...
+
+
+class AsyncpgDriver:
+    """asyncpg."""
+
+    def connect_args(self, target: Target, /) -> dict[str, Any]:
+        params = _params(target, _OURS | _WITHOUT_MEANING)
+        arguments: dict[str, Any] = {
+            "host": target.hostaddr or target.host,
+            "port": target.port,
+            "user": target.user,
+            "password": target.password,
+            "database": target.dbname,
+            # Of one host there is nothing to choose, whatever the environment says.
+            "target_session_attrs": "any",
+        }
+        connect_timeout = params.pop("connect_timeout", None)
+        if connect_timeout is not None and int(connect_timeout) > 0:
+            arguments["timeout"] = int(connect_timeout)
+        if params:
+            arguments["dsn"] = f"postgresql://?{urlencode(params)}"
+        return arguments
+
+    def known_arguments(self) -> set[str]:
+        connect = import_module("asyncpg").connect
+        return _keywords(connect) | _FROM_THE_DIALECT
+
+    def terminate(self, connection: asyncpg.Connection[Any], /) -> None:
+        connection.terminate()
+
+    def abandon(self, connection: asyncpg.Connection[Any], /) -> None:
+        connection.terminate()
+
+    def is_closed(self, connection: asyncpg.Connection[Any], /) -> bool:
+        return connection.is_closed()
+
+    async def fetch_scalar(self, connection: asyncpg.Connection[Any], query: str, /) -> object:
+        return await connection.fetchval(query)
+
+
+class PsycopgDriver:
+    """psycopg 3."""
+
+    def connect_args(self, target: Target, /) -> dict[str, Any]:
+        own = target.to_kwargs()
+        return {
+            **{name: value for name, value in own.items() if name not in _OURS},
+            "target_session_attrs": "any",
+        }
+
+    def known_arguments(self) -> set[str]:
+        module = import_module("psycopg")
+        libpq = {option.keyword.decode() for option in module.pq.Conninfo.get_defaults()}
+        return _keywords(module.AsyncConnection.connect) | libpq
+
+    def terminate(self, connection: psycopg.AsyncConnection[Any], /) -> None:
+        if connection.closed:
+            return
+        if connection.info.transaction_status != _ACTIVE:
+            self.abandon(connection)
+            return
+        # Whoever waits for its socket is woken when that is shut down, not when it is closed.
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(connection.fileno())) as own:
+            own.shutdown(socket.SHUT_RDWR)
+
+    def abandon(self, connection: psycopg.AsyncConnection[Any], /) -> None:
+        connection.pgconn.finish()
+
+    def is_closed(self, connection: psycopg.AsyncConnection[Any], /) -> bool:
+        return connection.closed
+
+    async def fetch_scalar(self, connection: psycopg.AsyncConnection[Any], query: str, /) -> object:
+        return await before_a_cancellation(
+            partial(self.abandon, connection), self._fetch_scalar(connection, query)
+        )
+
+    async def _fetch_scalar(
+        self, connection: psycopg.AsyncConnection[Any], query: str
+    ) -> str | None:
+        # In autocommit mode there is no transaction to begin and to end. To switch it costs
+        # nothing: the server is not told.
+        switch = not connection.autocommit and connection.info.transaction_status == _IDLE
+        if switch:
+            await connection.set_autocommit(True)
+        try:
+            cursor = await connection.execute(query.encode())
+            # Not fetchone(): what a row is, the user's row factory decides.
+            result = cursor.pgresult
+            value = None if result is None or not result.ntuples else result.get_value(0, 0)
+            return None if value is None else value.decode()
+        finally:
+            if switch and connection.info.transaction_status == _IDLE:
+                await connection.set_autocommit(False)
+
+
+DRIVERS: Mapping[str, Driver] = {"asyncpg": AsyncpgDriver(), "psycopg": PsycopgDriver()}
+"""By the name that SQLAlchemy's URLs have for them; the one that is taken first, first."""
+
+
+def is_installed(name: str) -> bool:
+    """Whether the driver of this name can be imported."""
+    return find_spec(name) is not None
+
+
+def installed_driver() -> str:
+    """The name of the first driver that is installed; `ModuleNotFoundError` where none is."""
+    for name in DRIVERS:
+        if is_installed(name):
+            return name
+    raise ModuleNotFoundError(
+        "neither asyncpg nor psycopg is installed: pip install 'pyscopg2-sqlalchemy[asyncpg]' or"
+        " 'pyscopg2-sqlalchemy[psycopg]'"
+    )
+
+
+def _keywords(function: Callable[..., object]) -> set[str]:
+    parameters = inspect.signature(function).parameters.values()
+    nameless = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return {parameter.name for parameter in parameters if parameter.kind not in nameless}
+
+
+def _params(target: Target, without: frozenset[str]) -> dict[str, str]:
+    return {name: value for name, value in target.params.items() if name not in without}

@@ -1,0 +1,302 @@
+"""Sessions over a manager."""
+
+import asyncio
+import time
+from typing import Any, assert_type
+
+import pytest
+from sqlalchemy import insert, select
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.orm import Session
+from sqlalchemy.orm.exc import DetachedInstanceError
+
+from pyscopg2.core.errors import AcquireTimeoutError
+from pyscopg2.sqlalchemy import PoolManager, SessionMaker
+from pyscopg2.testing.cluster import LocalCluster
+
+from .support import MakeManager, Note, backends, eventually, notes, scalar
+
+
+class OwnSession(AsyncSession):
+    async def bodies(self) -> list[str]:
+        return list(await self.scalars(select(Note.body).order_by(Note.id)))
+
+
+async def nothing_is_out(manager: PoolManager) -> None:
+    """All places of users are free, by the manager's count and by SQLAlchemy's."""
+
+    def all_are_free() -> bool:
+        adapter = manager.adapter
+        return all(
+            manager.get_pool_freesize(pool) == adapter.get_pool_freesize(pool) == 15
+            for pool in manager.pools
+        )
+
+    assert manager.pools
+    await eventually(all_are_free, "all places are free")
+
+
+async def test_a_session_goes_to_the_host_that_was_asked_for(make_manager: MakeManager) -> None:
+    manager = make_manager(fallback_master=True)
+    await manager.ready(1, 1)
+    sessions = SessionMaker(manager)
+    recovery = "SELECT pg_is_in_recovery()"
+    async with sessions.master() as session:
+        assert await scalar(session, recovery) is False
+    async with sessions.replica() as session:
+        assert await scalar(session, recovery) is True
+        with pytest.raises(DBAPIError, match="read-only"):
+            session.add(Note(body="refused"))
+            await session.flush()
+    for read_only in (False, True):
+        async with sessions(read_only) as session:
+            assert await scalar(session, recovery) is read_only
+        async with sessions.begin(read_only=read_only) as session:
+            assert await scalar(session, recovery) is read_only
+    async with sessions(read_only=True, master_as_replica_weight=0) as session:
+        assert await scalar(session, recovery) is True
+    await nothing_is_out(manager)
+
+
+async def test_sessions_are_typed(make_manager: MakeManager) -> None:
+    manager = make_manager()
+    plain = SessionMaker(manager, expire_on_commit=False)
+    assert_type(plain, SessionMaker[AsyncSession])
+    async with plain.master() as session:
+        assert_type(session, AsyncSession)
+    own = SessionMaker(manager, class_=OwnSession)
+    assert_type(own, SessionMaker[OwnSession])
+    async with own.begin() as own_session:
+        assert_type(own_session, OwnSession)
+        own_session.add(Note(body="typed"))
+    async with own(read_only=False) as own_session:
+        assert_type(await own_session.bodies(), list[str])
+        assert await own_session.bodies() == ["typed"]
+
+
+@pytest.mark.parametrize(
+    "options", [{"bind": None}, {"binds": {}}, {"twophase": True}, {"no_such_option": 1}], ids=str
+)
+def test_wrong_options_are_known_at_once(options: dict[str, Any]) -> None:
+    with pytest.raises(TypeError):
+        SessionMaker(PoolManager("postgresql+asyncpg://a"), **options)
+
+
+@pytest.mark.parametrize("expire_on_commit", [False, True])
+async def test_commit_commits_and_the_session_goes_on(
+    make_manager: MakeManager, cluster: LocalCluster, expire_on_commit: bool
+) -> None:
+    sessions = SessionMaker(make_manager(), expire_on_commit=expire_on_commit)
+    async with sessions.master() as session:
+        first = Note(body="first")
+        session.add(first)
+        await session.commit()
+        assert notes(cluster) == ["first"]
+        assert ("body" in first.__dict__) is not expire_on_commit
+        await session.refresh(first)
+        assert first.body == "first"
+        session.add(Note(body="second"))
+        await session.flush()
+        assert notes(cluster) == ["first"]
+        await session.rollback()
+        session.add(Note(body="third"))
+        await session.commit()
+        session.add(Note(body="forgotten"))
+        await session.flush()
+    assert notes(cluster) == ["first", "third"]
+    assert backends(cluster, cluster.primary, "xact_start IS NOT NULL") == 0
+
+
+async def test_begin_in_a_session_and_its_connection(
+    make_manager: MakeManager, cluster: LocalCluster
+) -> None:
+    sessions = SessionMaker(make_manager())
+    async with sessions.master() as session:
+        async with session.begin():
+            session.add(Note(body="begun"))
+            async with session.begin_nested() as savepoint:
+                session.add(Note(body="undone"))
+                await session.flush()
+                await savepoint.rollback()
+        assert notes(cluster) == ["begun"]
+        connection = await session.connection(execution_options={"isolation_level": "SERIALIZABLE"})
+        assert isinstance(connection, AsyncConnection)
+        assert await scalar(session, "SHOW transaction_isolation") == "serializable"
+        await session.commit()
+        await session.close()
+        # A session that was closed begins anew, on the same connection.
+        session.add(Note(body="anew"))
+        await session.commit()
+    assert notes(cluster) == ["begun", "anew"]
+    async with sessions.master() as session:
+        assert await scalar(session, "SHOW transaction_isolation") == "read committed"
+
+
+async def test_a_block_that_begins_commits_or_rolls_back(
+    make_manager: MakeManager, cluster: LocalCluster
+) -> None:
+    sessions = SessionMaker(make_manager())
+    async with sessions.begin() as session:
+        session.add(Note(body="kept"))
+    with pytest.raises(RuntimeError, match="the block's"):
+        async with sessions.begin() as session:
+            session.add(Note(body="lost"))
+            await session.flush()
+            raise RuntimeError("the block's")
+    with pytest.raises(DBAPIError):
+        async with sessions.begin() as session:
+            session.add(Note(body=None))
+    assert notes(cluster) == ["kept"]
+    assert backends(cluster, cluster.primary, "xact_start IS NOT NULL") == 0
+
+
+async def test_after_the_block_the_session_is_closed(
+    make_manager: MakeManager, cluster: LocalCluster
+) -> None:
+    manager = make_manager()
+    sessions = SessionMaker(manager)
+    async with sessions.master() as session:
+        note = Note(body="kept")
+        session.add(note)
+        await session.commit()
+    assert not session.in_transaction()
+    with pytest.raises(DetachedInstanceError):
+        _ = note.body
+    session.add(Note(body="late"))
+    with pytest.raises(SQLAlchemyError, match="closed"):
+        await session.commit()
+    assert notes(cluster) == ["kept"]
+    await nothing_is_out(manager)
+
+
+async def test_a_context_of_a_session_is_for_one_block(make_manager: MakeManager) -> None:
+    sessions = SessionMaker(make_manager())
+    block = sessions.master()
+    async with block:
+        pass
+    with pytest.raises((RuntimeError, AttributeError)):
+        async with block:
+            pass
+
+
+async def test_no_host_no_session(make_manager: MakeManager) -> None:
+    manager = make_manager("postgresql://u:p@127.0.0.1:1/d")
+    with pytest.raises(AcquireTimeoutError):
+        async with SessionMaker(manager).master(timeout=0.1):
+            pytest.fail("there is no host")
+
+
+@pytest.mark.parametrize("ending", ["commit", "begin", "end"])
+async def test_nothing_looks_like_a_commit_in_a_session_whose_connection_was_terminated(
+    make_manager: MakeManager, cluster: LocalCluster, ending: str
+) -> None:
+    manager = make_manager()
+    sessions = SessionMaker(manager)
+
+    async def lose(session: AsyncSession) -> None:
+        session.add(Note(body="lost"))
+        await session.flush()
+        pid = await scalar(session, "SELECT pg_backend_pid()")
+        # As the manager does with what is out when its time is up; it is buried, too.
+        closing = asyncio.ensure_future(manager.close(timeout=0))
+        await eventually(
+            lambda: not backends(cluster, cluster.primary, f"pid = {pid}"), "it is terminated"
+        )
+        await closing
+
+    if ending == "commit":
+        async with sessions.master() as session:
+            await lose(session)
+            with pytest.raises(SQLAlchemyError):
+                await session.commit()
+            await session.rollback()
+            session.add(Note(body="again"))
+            with pytest.raises(SQLAlchemyError, match="terminated"):
+                await session.commit()
+    elif ending == "begin":
+        with pytest.raises(SQLAlchemyError):
+            async with sessions.begin() as session:
+                await lose(session)
+    else:
+        async with sessions.master() as session:
+            await lose(session)
+    assert notes(cluster) == []
+
+
+async def test_a_block_of_a_connection_that_was_terminated_does_not_end_as_if_committed(
+    make_manager: MakeManager, cluster: LocalCluster
+) -> None:
+    manager = make_manager()
+    with pytest.raises(SQLAlchemyError):
+        async with manager.acquire_master() as connection, connection.begin():
+            await connection.execute(insert(Note).values(body="lost"))
+            await manager.close(timeout=0)
+    assert notes(cluster) == []
+
+
+async def test_a_session_on_a_frozen_host_ends_within_the_managers_time(
+    make_manager: MakeManager, cluster: LocalCluster
+) -> None:
+    manager = make_manager(refresh_timeout=0.5, abandon_timeout=60)
+    sessions = SessionMaker(manager)
+    began = 0.0
+    try:
+        async with sessions.master() as session:
+            session.add(Note(body="lost"))
+            await session.flush()
+            await asyncio.to_thread(cluster.freeze, cluster.primary)
+            began = time.monotonic()
+        assert time.monotonic() - began < 5
+    finally:
+        await asyncio.to_thread(cluster.thaw, cluster.primary)
+    assert notes(cluster) == []
+
+
+async def test_cancelled_anywhere_a_session_leaves_nothing_out(
+    make_manager: MakeManager, cluster: LocalCluster
+) -> None:
+    manager = make_manager(cluster.primary.dsn)
+    await manager.ready()
+    sessions = SessionMaker(manager)
+
+    async def work(number: int) -> None:
+        async with sessions.master() as session:
+            session.add(Note(body=str(number)))
+            await session.flush()
+            await session.rollback()
+            session.add(Note(body=str(number)))
+            await session.commit()
+
+    turns = 0
+    while True:
+        task = asyncio.create_task(work(turns))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        if task.done():
+            break
+        task.cancel()
+        await asyncio.wait({task})
+        turns += 1
+    await task
+    assert turns > 3
+    await nothing_is_out(manager)
+    await eventually(
+        lambda: not backends(cluster, cluster.primary, "xact_start IS NOT NULL"),
+        "no transaction is open",
+    )
+
+
+async def test_sync_session_features_work(make_manager: MakeManager) -> None:
+    sessions = SessionMaker(make_manager(), info={"who": "me"}, autoflush=False)
+    async with sessions.begin() as session:
+        assert session.info == {"who": "me"}
+
+        def use(sync: Session) -> list[str]:
+            sync.add(Note(body="sync"))
+            sync.flush()
+            return list(sync.scalars(select(Note.body)))
+
+        assert await session.run_sync(use) == ["sync"]
+        streamed = await session.stream_scalars(select(Note.body))
+        assert [body async for body in streamed] == ["sync"]
