@@ -1,6 +1,7 @@
 """Who may import whom, and what each distribution ships."""
 
 import ast
+import json
 import subprocess
 import sys
 import zipfile
@@ -59,6 +60,8 @@ LAYERS: dict[str, set[str]] = {
     "acquire": {"adapter", "checkout", "selection"},
 }
 
+
+BELOW_ADAPTERS = ("pyscopg2.balancer_policy", "pyscopg2.base", "pyscopg2.core")
 
 DRIVERS = {
     "aiopg": {"aiopg", "psycopg2"},
@@ -127,7 +130,7 @@ def test_an_adapter_knows_the_core_and_its_driver_never_another_adapter() -> Non
         for path in package.rglob("src/**/*.py"):
             own = f"pyscopg2.{package.name}"
             for name in ours(path):
-                assert name.startswith(("pyscopg2.base", "pyscopg2.core", own)), f"{path}: {name}"
+                assert name.startswith((*BELOW_ADAPTERS, own)), f"{path}: {name}"
             assert foreign(path) <= DRIVERS[package.name], path
 
 
@@ -199,6 +202,27 @@ def installed(venv: Path) -> set[str]:
 def install(venv: Path, *arguments: str) -> None:
     command = [sys.executable, "-m", "pip", "--python", str(venv), "install", "--quiet"]
     subprocess.run([*command, *arguments], check=True, capture_output=True)
+
+
+PULLS = {
+    "aiopg": {"aiopg", "psycopg2-binary"},
+    "aiopg_sa": {"aiopg", "psycopg2-binary", "sqlalchemy"},
+    "asyncpg": {"asyncpg"},
+    "asyncpgsa": {"asyncpg", "asyncpgsa", "sqlalchemy"},
+    "psycopg": {"psycopg", "psycopg-pool"},
+    "sqlalchemy": {"sqlalchemy"},
+}
+"""Which of all these drivers each adapter's wheel brings with it."""
+
+
+@pytest.mark.parametrize("package", PULLS)
+def test_a_wheel_pulls_its_driver_and_no_other(wheels: dict[str, Path], package: str) -> None:
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed"]
+    command = [*pip, "--report", "-", str(wheels["core"]), str(wheels[package])]
+    report = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    pulled = {each["metadata"]["name"].lower() for each in json.loads(report)["install"]}
+    assert pulled & set().union(*PULLS.values()) == PULLS[package]
+    assert "pyscopg2-core" in pulled
 
 
 def test_the_core_alone_pulls_nothing_and_asyncpgs_adapter_asyncpg_only(

@@ -1,0 +1,6 @@
+"""pyscopg2 over psycopg 3."""
+
+from pyscopg2.psycopg.adapter import PsycopgAdapter
+from pyscopg2.psycopg.manager import PoolManager
+
+__all__ = ("PoolManager", "PsycopgAdapter")

@@ -1,0 +1,257 @@
+"""What the core asks of psycopg and psycopg_pool."""
+
+import asyncio
+import inspect
+import re
+import socket
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+from weakref import WeakKeyDictionary, WeakSet
+
+from psycopg_pool import AsyncConnectionPool
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+from psycopg.pq import Conninfo, TransactionStatus
+from psycopg.rows import tuple_row
+from pyscopg2.core.dsn import Target
+from pyscopg2.psycopg.steps import cut_first, note_pending
+from pyscopg2.psycopg.watch import Connection, Pool, Watch
+
+_MIN_SIZE = 4
+"""psycopg_pool's default. That of `max_size`, None, is the minimum."""
+
+_CHOICE_OF_HOST = {"target_session_attrs", "load_balance_hosts"}
+"""They are the manager's."""
+
+_FROM_THE_TARGET = {"conninfo", "host", "hostaddr", "port"} | _CHOICE_OF_HOST
+
+_REFUSALS = {
+    re.compile(r"password authentication failed for user"): "28P01",
+    re.compile(r"no pg_hba\.conf entry for|pg_hba\.conf rejects connection for"): "28000",
+    re.compile(r'role ".*" (does not exist|is not permitted to log in)'): "28000",
+    re.compile(r'database ".*" does not exist'): "3D000",
+}
+
+
+class PsycopgAdapter:
+    """`pyscopg2.core.adapter.Adapter` over psycopg's and psycopg_pool's public API."""
+
+    def __init__(self) -> None:
+        self._watches: WeakKeyDictionary[Pool, Watch] = WeakKeyDictionary()
+        self._cut: WeakSet[Connection] = WeakSet()
+        """Connections terminated here, which may be closed in psycopg's eyes or not yet."""
+
+    def check_options(self, target: Target, /, **options: Any) -> None:
+        if misplaced := {"conninfo", "open"} & options.keys():
+            raise TypeError(f"not a pool option here: {', '.join(sorted(misplaced))}")
+        pool: Pool = AsyncConnectionPool(open=False, **_with_ours(options))
+        kwargs: Any = options.get("kwargs") or {}
+        _check_conninfo(target, {} if callable(kwargs) else kwargs, pool.connection_class)
+
+    async def create_pool(self, target: Target, /, **options: Any) -> Pool:
+        self.check_options(target, **options)
+        hooks = {name: options.get(name) for name in ("configure", "reset", "reconnect_failed")}
+        watch = Watch(self.terminate_connection, **hooks)
+        pool: Pool = AsyncConnectionPool(
+            _conninfo(target), open=False, **{**_with_ours(options), **watch.hooks}
+        )
+        # The pool's workers only log their errors.
+        await _try_to_connect(pool, watch)
+        await watch.open(pool)
+        self._watches[pool] = watch
+        return pool
+
+    async def close_pool(self, pool: Pool, /) -> None:
+        try:
+            await pool.close()
+        finally:
+            await self.terminate_pool(pool)
+
+    async def terminate_pool(self, pool: Pool, /) -> None:
+        await self._watches[pool].end()
+
+    async def acquire_from_pool(self, pool: Pool, /, **kwargs: Any) -> Connection:
+        """Where the pool has to connect for it and can't, the driver's own error is raised; the
+        pool itself would only log it and let the caller wait."""
+        watch = self._watches[pool]
+        failures = watch.failures
+        cancellations = _cancellations()
+        try:
+            return await note_pending(pool.getconn(**kwargs), watch.acquiring)
+        except asyncio.CancelledError:
+            if watch.failures == failures or _cancellations() > cancellations:
+                raise
+        await _try_to_connect(pool, watch)
+        raise psycopg.OperationalError("the pool could not connect")
+
+    async def release_to_pool(self, connection: Connection, pool: Pool, /, **kwargs: Any) -> None:
+        watch = self._watches[pool]
+        if watch.is_on_the_way_back(connection):
+            # The pool notices a second return only when a worker has done with the first.
+            raise ValueError("the connection was given back already")
+        try:
+            if connection.lock.locked():
+                # A query is under way. The pool would close the connection; under a task that
+                # waits for it, that frees a file descriptor which the event loop still watches.
+                self.terminate_connection(connection)
+                async with connection.lock:
+                    pass
+        finally:
+            await cut_first(pool.putconn(connection, **kwargs), partial(self._cut_off, connection))
+        watch.given_back(connection)
+
+    def terminate_connection(self, connection: Connection, /) -> None:
+        self._cut.add(connection)
+        _shut_down(connection)
+        if not connection.lock.locked():
+            connection.pgconn.finish()
+        # Else the task that waits for the socket finds it at its end, in the next loop turn.
+
+    async def end_block(self, connection: Connection, exc: BaseException | None, /) -> None:
+        if exc is None and (connection in self._cut or connection.broken):
+            # Psycopg ends a block on a closed connection in silence.
+            raise psycopg.OperationalError("the connection is lost: nothing was committed")
+        if exc is None:
+            ending = connection.__aexit__(None, None, None)
+        else:
+            ending = connection.__aexit__(type(exc), exc, exc.__traceback__)
+        if connection.lock.locked():
+            await ending
+        else:
+            await cut_first(ending, partial(self._cut_off, connection))
+
+    async def fetch_scalar(self, connection: Connection, query: str, /) -> object:
+        fetching = _fetch_scalar(connection, query)
+        return await cut_first(fetching, partial(self._cut_off, connection))
+
+    def sqlstate(self, exc: BaseException, /) -> str | None:
+        if not isinstance(exc, psycopg.Error):
+            return None
+        if exc.sqlstate is None and exc.pgconn is not None:
+            return _refusal(exc)
+        return exc.sqlstate
+
+    def get_pool_freesize(self, pool: Pool, /) -> int:
+        return pool.max_size - self._watches[pool].count_out(pool)
+
+    def get_pool_maxsize(self, pool: Pool, /) -> int:
+        return pool.max_size
+
+    def is_connection_closed(self, connection: Connection, /) -> bool:
+        return connection.closed or connection in self._cut
+
+    def _cut_off(self, connection: Connection) -> None:
+        """Terminate a connection whose lock is held by the one who is about to hear of it."""
+        self._cut.add(connection)
+        _shut_down(connection)
+        connection.pgconn.finish()
+
+
+def _with_ours(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The user's pool options, with room for the monitor's connection.
+
+    A failed connect is not repeated at growing intervals, unless the user wants that: the place
+    is free again at once, and the next acquire tries anew. The manager knows when to.
+    """
+    min_size: Any = options.get("min_size", _MIN_SIZE)
+    max_size: Any = options.get("max_size")
+    # Here and not after the addition, which would hide a minimum below 0.
+    for name, size in {"min_size": min_size, "max_size": max_size}.items():
+        if size is not None and (not isinstance(size, int) or size < 0):
+            raise ValueError(f"{name} must be a whole number, at least 0: {size!r}")
+    if max_size is None:
+        max_size = min_size
+    if max_size < 1:
+        raise ValueError("max_size must be at least 1")
+    if max_size < min_size:
+        raise ValueError(f"min_size ({min_size}) is above max_size ({max_size})")
+    sizes = {"min_size": min_size + 1, "max_size": max_size + 1}
+    return {"reconnect_timeout": 0.0, **options, **sizes}
+
+
+def _conninfo(target: Target) -> str:
+    params = {name: value for name, value in target.params.items() if name not in _CHOICE_OF_HOST}
+    # Of one host there is nothing to choose, whatever the environment says.
+    return replace(target, params=params | {"target_session_attrs": "any"}).to_conninfo()
+
+
+def _check_conninfo(
+    target: Target, kwargs: Mapping[str, Any], connection_class: type[Connection]
+) -> None:
+    if misplaced := _FROM_THE_TARGET & kwargs.keys():
+        raise TypeError(f"kwargs: {', '.join(sorted(misplaced))} is for the DSN")
+    arguments = inspect.signature(connection_class.connect).parameters
+    params = {name: value for name, value in kwargs.items() if name not in arguments}
+    known = {option.keyword.decode() for option in Conninfo.get_defaults()}
+    if unknown := params.keys() - known:
+        raise TypeError(f"psycopg knows no such argument: {', '.join(sorted(unknown))}")
+    try:
+        make_conninfo(_conninfo(target), **params)
+    except psycopg.ProgrammingError as exc:
+        raise ValueError(str(exc).strip()) from None
+    except UnicodeEncodeError:
+        # It carries the whole text, password included.
+        raise ValueError("psycopg takes a DSN in UTF-8 only") from None
+
+
+async def _try_to_connect(pool: Pool, watch: Watch) -> None:
+    """Connect as the pool does, and close again: raises what the pool would only log."""
+    kwargs: Any = pool.kwargs or {}
+    if callable(kwargs):
+        kwargs = kwargs()
+        if inspect.isawaitable(kwargs):
+            kwargs = await kwargs
+    # What the pool was made with; only newer ones take a callable here, and we never do.
+    conninfo = str(pool.conninfo)
+    connection: Connection = await pool.connection_class.connect(conninfo, **kwargs)
+    try:
+        await watch.try_out(connection)
+    finally:
+        await connection.close()
+
+
+def _shut_down(connection: Connection) -> None:
+    """Shut its socket down, which whoever waits for it reads as the end of the stream."""
+    try:
+        fileno = connection.fileno()
+    except psycopg.OperationalError:
+        return  # closed already
+    # The family does not matter: the descriptor has its own.
+    with socket.fromfd(fileno, socket.AF_INET, socket.SOCK_STREAM) as twin:
+        try:
+            twin.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # the other side was first
+
+
+async def _fetch_scalar(connection: Connection, query: str) -> object:
+    """One round trip, outside of transactions, whatever the user's settings are."""
+    autocommit = connection.autocommit
+    if not autocommit:
+        await connection.set_autocommit(True)
+    try:
+        async with psycopg.AsyncCursor(connection, row_factory=tuple_row) as cursor:
+            await cursor.execute(query.encode(), prepare=False)
+            row = await cursor.fetchone()
+    finally:
+        if not autocommit and connection.info.transaction_status is TransactionStatus.IDLE:
+            await connection.set_autocommit(False)
+    return None if row is None else row[0]
+
+
+def _refusal(exc: psycopg.Error) -> str | None:
+    """The SQLSTATE of a failed connect. Libpq keeps it to itself, so the message has to tell;
+    a server that speaks another language than English is not understood."""
+    if exc.pgconn is not None and exc.pgconn.needs_password:
+        return "28P01"  # libpq had none to send
+    # Of several addresses the last one counts, which comes first.
+    text = str(exc).partition("Multiple connection attempts failed")[0]
+    return next((code for pattern, code in _REFUSALS.items() if pattern.search(text)), None)
+
+
+def _cancellations() -> int:
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()

@@ -1,0 +1,61 @@
+"""Going through a driver's awaitable by hand, to do something of our own before it does."""
+
+import asyncio
+import types
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any, TypeVar, cast
+
+T = TypeVar("T")
+
+
+@types.coroutine
+def cut_first(awaitable: Awaitable[T], cut: Callable[[], None]) -> Generator[Any, Any, T]:
+    """Go through ``awaitable``; where the task is cancelled, ``cut`` before the driver hears of it.
+
+    Psycopg's answer to a cancellation is to ask the server to agree, for up to 10 s, and its pool
+    swallows one that comes during a rollback. Cut off, it has nobody to ask; and the cancellation
+    is raised here in any case.
+    """
+    cancelled: asyncio.CancelledError | None = None
+    steps = awaitable.__await__()
+    try:
+        pending = next(steps)
+        while True:
+            try:
+                value = yield pending
+            except asyncio.CancelledError as exc:
+                cancelled = exc
+                cut()
+                pending = steps.throw(exc)
+            except BaseException as exc:
+                pending = steps.throw(exc)
+            else:
+                pending = steps.send(value)
+    except StopIteration as stop:
+        if cancelled is not None:
+            raise cancelled from None
+        return cast(T, stop.value)
+
+
+@types.coroutine
+def note_pending(
+    awaitable: Awaitable[T], pending_ones: set[asyncio.Future[Any]]
+) -> Generator[Any, Any, T]:
+    """Go through ``awaitable``; what it waits for is in the set meanwhile, to be cancelled."""
+    steps = awaitable.__await__()
+    try:
+        pending = next(steps)
+        while True:
+            waiting = pending
+            if waiting is not None:
+                pending_ones.add(waiting)
+            try:
+                value = yield pending
+            except BaseException as exc:
+                pending_ones.discard(waiting)
+                pending = steps.throw(exc)
+            else:
+                pending_ones.discard(waiting)
+                pending = steps.send(value)
+    except StopIteration as stop:
+        return cast(T, stop.value)
