@@ -83,7 +83,9 @@ def test_links_lead_somewhere(path: Path) -> None:
 
 
 def test_the_commands_are_scripts_of_the_environment() -> None:
-    scripts = tomllib.loads((ROOT / "hatch.toml").read_text())["envs"]["default"]["scripts"]
+    environments = tomllib.loads((ROOT / "hatch.toml").read_text())["envs"]
+    scripts = {f"adapters:{name}" for name in environments["adapters"]["scripts"]}
+    scripts |= environments["default"]["scripts"].keys()
     for where, text in snippets("sh"):
         for name in re.findall(r"hatch run (\S+)", text):
             assert name in scripts, f"{where}: {name}"
