@@ -66,11 +66,6 @@ class Places(Generic[PoolT]):
         return any(spell.overdue for spell in self.candidates(Request()))
 
     @property
-    def waiting(self) -> int:
-        """How many stand in line."""
-        return len(self._line)
-
-    @property
     def spells(self) -> list[Spell[PoolT]]:
         """Those not retired, in the order of the DSN."""
         present = (self._spells.get(host.address) for host in self._topology)
