@@ -299,3 +299,41 @@ async def test_who_waits_for_a_pool_that_is_retired_is_told_at_once() -> None:
                 await asyncio.wait_for(waiting, 0.5)
         finally:
             await bench.manager.release(held)
+
+
+@virtual
+async def test_when_all_are_overdue_those_with_free_places_serve() -> None:
+    async with Bench(replicas=2, size=1, refresh_delay=60) as bench:
+        places = bench.manager._checkouts.places  # pyright: ignore[reportPrivateUsage]
+        places.mark_overdue("db3:5432")
+        held = await bench.manager.acquire_replica()
+        assert held.server is bench["db2"]
+        waiting = start(bench.manager.acquire_replica())
+        await settle()
+        assert not waiting.done()
+        began = now()
+        places.mark_overdue("db2:5432")
+        other = await waiting
+        assert other.server is bench["db3"]
+        assert now() < began + 0.01
+        for connection in (held, other):
+            await bench.manager.release(connection)
+
+
+@virtual
+async def test_when_the_last_prompt_host_is_suspended_the_overdue_serve() -> None:
+    async with Bench(replicas=2, size=1, refresh_delay=60) as bench:
+        places = bench.manager._checkouts.places  # pyright: ignore[reportPrivateUsage]
+        places.mark_overdue("db3:5432")
+        held = await bench.manager.acquire_replica()
+        waiting = start(bench.manager.acquire_replica())
+        await settle()
+        began = now()
+        spell = places.spell_of(bench.pool("db2"))
+        assert spell is not None
+        places.suspend(spell)
+        other = await waiting
+        assert other.server is bench["db3"]
+        assert now() < began + 0.01
+        for connection in (held, other):
+            await bench.manager.release(connection)

@@ -142,6 +142,8 @@ class Places(Generic[PoolT]):
             spell.failed_at = asyncio.get_running_loop().time()
             self._candidates.clear()
             self._suspect(spell.address)
+            # Without it, the overdue ones that it came before may be candidates.
+            self._serve_all()
 
     def mark_overdue(self, address: str) -> None:
         """A host takes far longer than usual to answer its check.
@@ -157,6 +159,8 @@ class Places(Generic[PoolT]):
             for request in spell.scopes:
                 if spell not in self.candidates(request):
                     spell.interrupt(request, now)
+            # Where it was the last prompt one, all that are overdue are candidates again.
+            self._serve_all()
 
     def trust(self, spell: Spell[PoolT]) -> None:
         """A connection came out of it again: its trial is over."""
