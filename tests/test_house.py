@@ -22,6 +22,7 @@ LAYERS: dict[str, set[str]] = {
     "adapter": {"dsn"},
     "stopwatch": set(),
     "alarm": set(),
+    "watchdog": set(),
     "background": set(),
     "deadline": set(),
     "faults": set(),
@@ -35,7 +36,6 @@ LAYERS: dict[str, set[str]] = {
     "places": {"adapter", "line", "selection", "spell", "topology"},
     "checkout": {
         "adapter",
-        "alarm",
         "background",
         "deadline",
         "errors",
@@ -45,6 +45,7 @@ LAYERS: dict[str, set[str]] = {
         "spell",
         "store",
         "topology",
+        "watchdog",
     },
     "monitor": {
         "adapter",

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 from tests.core.conftest import virtual
 
@@ -7,6 +9,7 @@ from pyscopg2.core.spell import Spell
 
 WRITE = Request()
 READ = Request(read_only=True)
+FOREVER = math.inf
 FALL_BACK = Request(read_only=True, fallback_master=True)
 
 
@@ -15,7 +18,7 @@ def spell() -> Spell[object]:
 
 
 def requests(waiters: list[Waiter]) -> list[Request]:
-    return [waiter.request for waiter in waiters]
+    return [request for _, request, _ in waiters]
 
 
 @virtual
@@ -28,7 +31,7 @@ async def test_an_empty_line() -> None:
 @virtual
 async def test_the_heads_are_the_first_of_each_kind_by_their_tickets() -> None:
     line = Line()
-    waiters = [line.join(request) for request in (READ, WRITE, READ, FALL_BACK, WRITE)]
+    waiters = [line.join(request, FOREVER) for request in (READ, WRITE, READ, FALL_BACK, WRITE)]
     assert len(line) == 5
     assert line.heads() == [waiters[0], waiters[1], waiters[3]]
     line.serve(waiters[0], spell())
@@ -42,20 +45,20 @@ async def test_the_heads_are_the_first_of_each_kind_by_their_tickets() -> None:
 @virtual
 async def test_who_is_served_has_left() -> None:
     line = Line()
-    waiter, place = line.join(READ), spell()
+    waiter, place = line.join(READ, FOREVER), spell()
     line.serve(waiter, place)
     assert not line
-    assert await waiter.place is place
+    assert await waiter[2] is place
     line.leave(waiter)
 
 
 @virtual
 async def test_who_was_cancelled_and_could_not_leave_yet_is_passed_over() -> None:
     line = Line()
-    gone, next_ = line.join(READ), line.join(READ)
-    gone.place.cancel()
+    gone, next_ = line.join(READ, FOREVER), line.join(READ, FOREVER)
+    gone[2].cancel()
     assert line.heads() == [next_]
-    next_.place.cancel()
+    next_[2].cancel()
     assert line.heads() == []
     assert not line
 
@@ -63,7 +66,7 @@ async def test_who_was_cancelled_and_could_not_leave_yet_is_passed_over() -> Non
 @virtual
 async def test_leaving_any_number_of_times() -> None:
     line = Line()
-    waiter, other = line.join(READ), line.join(READ)
+    waiter, other = line.join(READ, FOREVER), line.join(READ, FOREVER)
     line.leave(waiter)
     line.leave(waiter)
     assert line.heads() == [other]
@@ -72,20 +75,20 @@ async def test_leaving_any_number_of_times() -> None:
 @virtual
 async def test_the_line_dissolves() -> None:
     line = Line()
-    waiters = [line.join(request) for request in (READ, WRITE, READ)]
+    waiters = [line.join(request, FOREVER) for request in (READ, WRITE, READ)]
     line.dissolve(LookupError("closed"))
     assert not line
     for waiter in waiters:
         with pytest.raises(LookupError):
-            await waiter.place
+            await waiter[2]
 
 
 @virtual
 async def test_it_dissolves_also_in_the_turn_in_which_somebody_was_cancelled() -> None:
     line = Line()
-    gone, other = line.join(READ), line.join(READ)
-    gone.place.cancel()
+    gone, other = line.join(READ, FOREVER), line.join(READ, FOREVER)
+    gone[2].cancel()
     line.dissolve(LookupError("closed"))
     assert not line
     with pytest.raises(LookupError):
-        await other.place
+        await other[2]

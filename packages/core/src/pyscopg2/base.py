@@ -166,13 +166,15 @@ class BasePoolManager(Generic[PoolT, ConnT]):
                 ),
                 masters_too=weight > 0 and random.random() < weight,
             )
-        return AcquireContext(self._checkouts, request, self._timeout(timeout), kwargs)
+        timeout = self._acquire_timeout if timeout is None else _timeout(timeout)
+        return AcquireContext(self._checkouts, request, timeout, kwargs)
 
     def acquire_master(
         self, timeout: float | None = None, **kwargs: Any
     ) -> AcquireContext[PoolT, ConnT]:
         """`acquire` of a master."""
-        return AcquireContext(self._checkouts, _MASTERS, self._timeout(timeout), kwargs)
+        timeout = self._acquire_timeout if timeout is None else _timeout(timeout)
+        return AcquireContext(self._checkouts, _MASTERS, timeout, kwargs)
 
     def acquire_replica(
         self,
@@ -350,7 +352,7 @@ class BasePoolManager(Generic[PoolT, ConnT]):
                 raise NotReadyError(f"no use in waiting: {topology}") from hopeless[0].error
             return False
 
-        await self._wait_for(over, _seconds("timeout", timeout, zero=True))
+        await self._wait_for(over, _timeout(timeout))
 
     async def wait_next_pool_check(self, timeout: float = 10) -> None:
         """Wait until every host was checked anew, by a check that began after this call.
@@ -358,7 +360,7 @@ class BasePoolManager(Generic[PoolT, ConnT]):
         :param timeout: seconds.
         :raises NotReadyError: out of time.
         """
-        _seconds("timeout", timeout, zero=True)
+        _timeout(timeout)
         self._start()
         now = self._store.next_serial()
         for monitor in self._monitors.values():
@@ -419,7 +421,7 @@ class BasePoolManager(Generic[PoolT, ConnT]):
 
         :param timeout: seconds to wait for connections that are out; the rest is terminated then.
         """
-        timeout = _seconds("timeout", timeout, zero=True)
+        timeout = _timeout(timeout)
         try:
             await self._end(timeout)
         except asyncio.CancelledError:
@@ -490,11 +492,6 @@ class BasePoolManager(Generic[PoolT, ConnT]):
         places = self._checkouts.places
         return self._store.awaited or places.starving or places.doubtful
 
-    def _timeout(self, timeout: float | None) -> float:
-        if timeout is None:
-            return self._acquire_timeout
-        return _seconds("timeout", timeout, zero=True)
-
     def __repr__(self) -> str:
         return f"<{type(self).__module__}.{type(self).__qualname__}: {self.topology}>"
 
@@ -527,6 +524,10 @@ def _seconds(name: str, value: float, *, zero: bool = False) -> float:
     if not math.isfinite(value) or value < 0 or (value == 0 and not zero):
         raise ValueError(f"{name} must be {'at least' if zero else 'above'} 0, not {value}")
     return value
+
+
+def _timeout(value: float) -> float:
+    return _seconds("timeout", value, zero=True)
 
 
 def _weight(value: float) -> float:

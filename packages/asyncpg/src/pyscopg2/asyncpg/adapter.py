@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -11,7 +12,7 @@ import asyncpg
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from asyncpg import Pool, Record
+    from asyncpg import Connection, Pool, Record
     from asyncpg.pool import PoolConnectionProxy
     from pyscopg2.core.dsn import Target
 
@@ -59,6 +60,7 @@ class AsyncpgAdapter:
             arguments[name] = options.get(name, default) + 1
         if options.get("init_size") is not None:
             arguments["init_size"] = options["init_size"] + 1
+        arguments["connection_class"] = _quiet(options.get("connection_class", asyncpg.Connection))
         return await asyncpg.create_pool(**arguments)
 
     def close_pool(self, pool: Pool[Record], /) -> Awaitable[None]:
@@ -107,6 +109,26 @@ class AsyncpgAdapter:
             return connection.is_closed()
         except asyncpg.InterfaceError:
             return True  # it has been given back already
+
+
+@cache
+def _quiet(connection_class: type[Connection[Record]]) -> type[Connection[Record]]:
+    """The same, with a `reset` that does not mind being cut off.
+
+    asyncpg resets a connection that is given back in a task of its own. If the user is cancelled
+    meanwhile and the connection terminated later, nobody asks for that task's error any more, and
+    asyncio logs it.
+    """
+
+    class QuietConnection(connection_class):  # type: ignore[misc, valid-type]
+        async def reset(self, *, timeout: float | None = None) -> None:
+            try:
+                await super().reset(timeout=timeout)
+            except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, OSError):
+                if not self.is_closed():
+                    raise
+
+    return QuietConnection
 
 
 def _known_options() -> set[str]:

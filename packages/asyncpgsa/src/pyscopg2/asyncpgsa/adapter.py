@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlencode
 
@@ -11,6 +12,7 @@ import asyncpg
 from asyncpgsa import (  # pyright: ignore[reportMissingTypeStubs]
     create_pool,  # pyright: ignore[reportUnknownVariableType]
 )
+from asyncpgsa.connection import SAConnection  # pyright: ignore[reportMissingTypeStubs]
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -68,6 +70,7 @@ class AsyncpgsaAdapter:
             arguments[name] = options.get(name, default) + 1
         if options.get("init_size") is not None:
             arguments["init_size"] = options["init_size"] + 1
+        arguments["connection_class"] = _quiet(options.get("connection_class", SAConnection))
         return await _create_pool(**arguments)
 
     def close_pool(self, pool: Pool[Record], /) -> Awaitable[None]:
@@ -116,6 +119,26 @@ class AsyncpgsaAdapter:
             return connection.is_closed()
         except asyncpg.InterfaceError:
             return True  # it has been given back already
+
+
+@cache
+def _quiet(connection_class: type[Any]) -> type[Any]:
+    """The same, with a `reset` that does not mind being cut off.
+
+    asyncpg resets a connection that is given back in a task of its own. If the user is cancelled
+    meanwhile and the connection terminated later, nobody asks for that task's error any more, and
+    asyncio logs it.
+    """
+
+    class QuietConnection(connection_class):  # type: ignore[misc]
+        async def reset(self, *, timeout: float | None = None) -> None:
+            try:
+                await super().reset(timeout=timeout)  # pyright: ignore[reportUnknownMemberType]
+            except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, OSError):
+                if not self.is_closed():
+                    raise
+
+    return QuietConnection
 
 
 def _known_options() -> set[str]:

@@ -2,29 +2,10 @@
 
 import asyncio
 import logging
-import sys
-from collections.abc import Awaitable, Coroutine
-from typing import Any, TypeVar
+from collections.abc import Coroutine
+from typing import Any
 
 logger = logging.getLogger("pyscopg2")
-
-
-T = TypeVar("T")
-
-
-def start_now(work: Awaitable[T]) -> asyncio.Future[T]:
-    """Run it in a task of its own, from now on where Python can (3.12); a future is one already."""
-    if asyncio.isfuture(work):
-        return work
-    steps = work if asyncio.iscoroutine(work) else _await(work)
-    loop = asyncio.get_running_loop()
-    if sys.version_info >= (3, 12):
-        return asyncio.Task(steps, loop=loop, eager_start=True)
-    return loop.create_task(steps)
-
-
-async def _await(work: Awaitable[T]) -> T:
-    return await work
 
 
 class Background:

@@ -11,9 +11,8 @@ from functools import partial
 from typing import Any, Generic, NoReturn, cast
 
 from pyscopg2.core.adapter import Adapter, ConnT, PoolT
-from pyscopg2.core.alarm import Alarm
-from pyscopg2.core.background import Background, start_now
-from pyscopg2.core.deadline import Interrupted, resume, within
+from pyscopg2.core.background import Background
+from pyscopg2.core.deadline import Interrupted, within
 from pyscopg2.core.errors import AcquireTimeoutError
 from pyscopg2.core.faults import is_misuse, is_suspicious
 from pyscopg2.core.places import PATIENCE, Choose, Places
@@ -21,6 +20,7 @@ from pyscopg2.core.selection import Request
 from pyscopg2.core.spell import Spell
 from pyscopg2.core.store import Store
 from pyscopg2.core.topology import Role, Topology
+from pyscopg2.core.watchdog import Watchdog
 
 logger = logging.getLogger("pyscopg2")
 
@@ -72,6 +72,10 @@ class Checkouts(Generic[PoolT, ConnT]):
         self._out: dict[int, Checkout[PoolT, ConnT]] = {}
         self._retired: dict[Spell[PoolT], asyncio.TimerHandle] = {}
         """The spells that wait for their last checkout, and when that wait ends."""
+        self._unanswered: Watchdog[Checkout[PoolT, ConnT]] = Watchdog(
+            refresh_timeout, self._terminate
+        )
+        """Blocks that are ending, and connections on their way back."""
         self._closing: set[asyncio.Timeout] = set()
         """Of the pools that are being closed just now."""
         self._some_ended = asyncio.Event()
@@ -135,7 +139,7 @@ class Checkouts(Generic[PoolT, ConnT]):
                     self._out[id(connection)] = checkout
                     return checkout
                 # The host's role changed while the driver was connecting.
-                self._background.spawn(self._give_back(checkout, {}))
+                self._release_later(checkout)
             if loop.time() >= when:
                 self._give_up(request, failure)
 
@@ -195,18 +199,9 @@ class Checkouts(Generic[PoolT, ConnT]):
         terminated, whereupon it fails. An error of the block, or of its end, that tells of a
         change on the host makes that suspected.
         """
+        self._unanswered.watch(checkout)
         try:
-            steps = self._adapter.end_block(checkout.connection, exc).__await__()
-            try:
-                pending = next(steps)
-            except StopIteration:
-                pass
-            else:
-                alarm = self._expect_answer(checkout)
-                try:
-                    await resume(steps, pending)
-                finally:
-                    alarm.cancel()
+            await self._adapter.end_block(checkout.connection, exc)
         except BaseException as error:
             exc = error
             raise
@@ -221,60 +216,49 @@ class Checkouts(Generic[PoolT, ConnT]):
                     # An error of the block, its cancellation above all, is not hidden by this one.
                     if exc is None:
                         raise
+            else:
+                self._unanswered.forget(checkout)
 
     async def release(self, checkout: Checkout[PoolT, ConnT], kwargs: dict[str, Any]) -> None:
-        """Give it back; of one that the manager has terminated only the record is dropped."""
-        del self._out[id(checkout.connection)]
-        if checkout.ended:
-            return
-        if self._adapter.is_connection_closed(checkout.connection):
-            self._suspect(checkout.spell.address)
-        await self._give_back(checkout, kwargs)
-
-    async def _give_back(self, checkout: Checkout[PoolT, ConnT], kwargs: dict[str, Any]) -> None:
         """Give a connection to the driver; its place is free when the driver is done with it.
 
-        That runs to its end whatever happens to the caller: one who is cancelled leaves at once.
+        That is so whatever comes of it, an error or a cancellation: by the adapter's promise the
+        connection is not out then, and it may be somebody else's already. Unanswered for the
+        refresh timeout, it is terminated. Of one that the manager has terminated before, only the
+        record is dropped.
         """
+        connection = checkout.connection
+        spell = checkout.spell
+        del self._out[id(connection)]
+        if checkout.ended:
+            self._unanswered.forget(checkout)
+            return
+        if self._adapter.is_connection_closed(connection):
+            self._suspect(spell.address)
+        self._unanswered.watch(checkout)
         try:
-            returning = start_now(
-                self._adapter.release_to_pool(checkout.connection, checkout.spell.pool, **kwargs)
-            )
-        except Exception:
-            self._background.spawn(self._bury(checkout))
+            await self._adapter.release_to_pool(connection, spell.pool, **kwargs)
+        except GeneratorExit:
+            # The event loop is gone, and with it all that is counted.
             raise
-        if returning.done():
-            self._settle(checkout, returning)
-            returning.result()
-        else:
-            alarm = self._expect_answer(checkout)
-            returning.add_done_callback(partial(self._settle, checkout, alarm=alarm))
-            self._background.adopt(returning)
-            await asyncio.shield(returning)
+        except BaseException as exc:
+            self._unanswered.forget(checkout)
+            if kwargs and isinstance(exc, TypeError):
+                # Refused for its arguments: it is out still.
+                self._release_later(checkout)
+            else:
+                self.places.free(spell)
+            raise
+        self._unanswered.forget(checkout)
+        self.places.free(spell)
 
-    def _settle(
-        self,
-        checkout: Checkout[PoolT, ConnT],
-        returning: asyncio.Future[None],
-        *,
-        alarm: Alarm | None = None,
-    ) -> None:
-        """The driver is done with a connection that was given back to it."""
-        if alarm is not None:
-            alarm.cancel()
-        if returning.cancelled():
-            # The event loop is ending: there is no time for more.
-            self._adapter.terminate_connection(checkout.connection)
-            self.places.free(checkout.spell)
-        elif returning.exception() is not None:
-            self._background.spawn(self._bury(checkout))
-        else:
-            self.places.free(checkout.spell)
+    def _release_later(self, checkout: Checkout[PoolT, ConnT]) -> None:
+        self._out[id(checkout.connection)] = checkout
+        self._background.spawn(self.release(checkout, {}))
 
-    def _expect_answer(self, checkout: Checkout[PoolT, ConnT]) -> Alarm:
-        """Terminates the connection when the refresh timeout passes: what waits for it fails."""
-        terminate = partial(self._adapter.terminate_connection, checkout.connection)
-        return Alarm(asyncio.get_running_loop(), self._refresh_timeout, terminate)
+    def _terminate(self, checkout: Checkout[PoolT, ConnT]) -> None:
+        """What waits for an answer on this connection fails."""
+        self._adapter.terminate_connection(checkout.connection)
 
     def _end(self, checkout: Checkout[PoolT, ConnT]) -> None:
         """Terminate a connection that is out and give it back to the driver: its user gets an
@@ -331,6 +315,9 @@ class Checkouts(Generic[PoolT, ConnT]):
         del self._retired[spell]
         lost = [checkout for checkout in self._out.values() if checkout.spell is spell]
         self._end_all(lost, f"still out on {spell.address} after its pool was retired")
+        for checkout in self._unanswered:
+            if checkout.spell is spell:
+                self._terminate(checkout)
         self._background.spawn(self._terminate_pool(spell))
         self._some_ended.set()
 

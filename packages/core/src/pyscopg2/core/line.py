@@ -1,9 +1,10 @@
 """Who waits for a place, first come, first served among those whom a free place satisfies."""
 
 import asyncio
+import heapq
 import itertools
 from collections import OrderedDict
-from typing import Any, NamedTuple
+from typing import Any
 
 from pyscopg2.core.selection import Request
 from pyscopg2.core.spell import Spell
@@ -11,72 +12,95 @@ from pyscopg2.core.spell import Spell
 Place = asyncio.Future[Spell[Any] | None]
 """Becomes the spell on which a place was taken for the waiter; None when its time is up."""
 
+Waiter = tuple[int, Request, Place]
+"""One who waits: the ticket, which tells who came first, the request, the place to come."""
 
-class Waiter(NamedTuple):
-    """One who waits, with the ticket that tells who came first."""
-
-    request: Request
-    ticket: int
-    place: Place
+_SPARE = 64
+"""So many of the past are remembered at least before they are swept out."""
 
 
 class Line:
     """One queue per distinct request, so that a release looks at as many heads as there are kinds
-    of requests, however many wait."""
+    of requests, however many wait; and one timer, for the one whose time is up first."""
 
     def __init__(self) -> None:
-        self._queues: dict[Request, OrderedDict[int, Waiter]] = {}
+        self._queues: dict[Request, OrderedDict[Place, int]] = {}
         self._tickets = itertools.count()
+        self._waiting = 0
+        self._deadlines: list[tuple[float, Waiter]] = []
+        """A heap; also of some who have left the line meanwhile."""
+        self._timer: asyncio.TimerHandle | None = None
 
     def __bool__(self) -> bool:
-        return bool(self._queues)
+        return self._waiting > 0
 
     def __len__(self) -> int:
-        return sum(map(len, self._queues.values()))
+        return self._waiting
 
     @property
     def requests(self) -> tuple[Request, ...]:
         """The distinct requests that somebody waits with."""
         return tuple(self._queues)
 
-    def join(self, request: Request) -> Waiter:
-        """Stand at the end."""
-        waiter = Waiter(request, next(self._tickets), asyncio.get_running_loop().create_future())
-        self._queues.setdefault(request, OrderedDict())[waiter.ticket] = waiter
+    def join(self, request: Request, when: float) -> Waiter:
+        """Stand at the end, until the event loop's clock shows ``when``."""
+        loop = asyncio.get_running_loop()
+        ticket, place = next(self._tickets), loop.create_future()
+        waiter = (ticket, request, place)
+        queue = self._queues.get(request)
+        if queue is None:
+            queue = self._queues[request] = OrderedDict()
+        queue[place] = ticket
+        self._waiting += 1
+        if len(self._deadlines) > 2 * self._waiting + _SPARE:
+            self._deadlines = [
+                (until, waiting) for until, waiting in self._deadlines if not waiting[-1].done()
+            ]
+            heapq.heapify(self._deadlines)
+        heapq.heappush(self._deadlines, (when, waiter))
+        if self._timer is None or when < self._timer.when():
+            self._arm(when)
         return waiter
 
     def leave(self, waiter: Waiter) -> None:
         """Any number of times, also after having been served."""
-        queue = self._queues.get(waiter.request)
-        if queue is not None and queue.pop(waiter.ticket, None) is not None and not queue:
-            del self._queues[waiter.request]
+        _, request, place = waiter
+        queue = self._queues.get(request)
+        if queue is not None and queue.pop(place, None) is not None:
+            self._waiting -= 1
+            if not queue:
+                del self._queues[request]
 
     def heads(self) -> list[Waiter]:
         """The first waiter of each distinct request, those who came first coming first."""
-        heads = [head for queue in list(self._queues.values()) if (head := self._head(queue))]
-        return heads if len(heads) < 2 else sorted(heads, key=_by_ticket)
+        heads = [head for request in tuple(self._queues) if (head := self._head(request))]
+        heads.sort()
+        return heads
 
-    def _head(self, queue: OrderedDict[int, Waiter]) -> Waiter | None:
-        while queue:
-            waiter = next(iter(queue.values()))
-            if not waiter.place.done():
-                return waiter
+    def _head(self, request: Request) -> Waiter | None:
+        while queue := self._queues.get(request):
+            place = next(iter(queue))
+            head = (queue[place], request, place)
+            if not place.done():
+                return head
             # Cancelled in this very turn of the loop: its task has had no chance to leave yet.
-            self.leave(waiter)
+            self.leave(head)
         return None
 
     def serve(self, waiter: Waiter, spell: Spell[Any]) -> None:
         """Hand over a place that was counted already; the waiter leaves the line at once."""
         self.leave(waiter)
-        waiter.place.set_result(spell)
+        _, _, place = waiter
+        place.set_result(spell)
 
     def fail(self, waiter: Waiter, error: Exception) -> None:
         self.leave(waiter)
-        waiter.place.set_exception(error)
+        _, _, place = waiter
+        place.set_exception(error)
 
     def turn_away(self, request: Request, error: Exception) -> None:
         """Send those with this request away with ``error``."""
-        while (queue := self._queues.get(request)) and (head := self._head(queue)):
+        while head := self._head(request):
             self.fail(head, error)
 
     def dissolve(self, error: Exception) -> None:
@@ -84,7 +108,27 @@ class Line:
         while heads := self.heads():
             for waiter in heads:
                 self.fail(waiter, error)
+        self._deadlines.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
+    def _arm(self, when: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_at(when, self._expire, when)
 
-def _by_ticket(waiter: Waiter) -> int:
-    return waiter.ticket
+    def _expire(self, now: float) -> None:
+        """Send those away whose time is up; ``now`` is what the timer was set to."""
+        self._timer = None
+        now = max(now, asyncio.get_running_loop().time())
+        while self._deadlines:
+            when, waiter = self._deadlines[0]
+            _, _, place = waiter
+            if not place.done():
+                if when > now:
+                    self._arm(when)
+                    return
+                self.leave(waiter)
+                place.set_result(None)
+            heapq.heappop(self._deadlines)

@@ -105,30 +105,26 @@ class Places(Generic[PoolT]):
         None when the event loop's clock shows ``when``. A place that was handed over in the same
         turn in which the waiter was cancelled goes to the next.
         """
-        loop = asyncio.get_running_loop()
-        waiter = self._line.join(request)
-        timer = loop.call_at(when, self._expire, waiter)
+        waiter = self._line.join(request, when)
         if not self.candidates(request):
             self._demand()
         elif self._look is None:
-            self._look = loop.call_later(PATIENCE, self._look_for_stuck_hosts)
+            self._look_later()
+        _, _, place = waiter
         try:
-            return await waiter.place
-        except asyncio.CancelledError:
-            place = waiter.place
+            return await place
+        except BaseException:
+            self._line.leave(waiter)
             if place.done() and not place.cancelled() and place.exception() is None:
                 spell = place.result()
                 if spell is not None:
                     self.free(spell)
             raise
-        finally:
-            timer.cancel()
-            self._line.leave(waiter)
 
     def free(self, spell: Spell[PoolT]) -> None:
         """One place less in use: whoever is next in line gets it."""
         spell.in_use -= 1
-        spell.returned_at = asyncio.get_running_loop().time()
+        spell.returns += 1
         if spell.retired:
             if not spell.in_use:
                 self._emptied(spell)
@@ -236,16 +232,12 @@ class Places(Generic[PoolT]):
         spell.limit = min(spell.size, spell.in_use + 1)
         return True
 
-    def _expire(self, waiter: Waiter) -> None:
-        self._line.leave(waiter)
-        if not waiter.place.done():
-            waiter.place.set_result(None)
-
     def _serve(self, spell: Spell[PoolT]) -> None:
         """Hand the free places of one spell to those who came first among the eligible."""
         while spell.in_use < spell.limit:
             for waiter in self._line.heads():
-                if spell in self.candidates(waiter.request):
+                _, request, _ = waiter
+                if spell in self.candidates(request):
                     spell.in_use += 1
                     self._line.serve(waiter, spell)
                     break
@@ -258,8 +250,9 @@ class Places(Generic[PoolT]):
             pass
 
     def _try_to_serve(self, waiter: Waiter) -> bool:
+        _, request, _ = waiter
         try:
-            spell = self.take(waiter.request)
+            spell = self.take(request)
         except Exception as exc:
             # The policy's fault: told to the one for whom it was asked.
             self._line.fail(waiter, exc)
@@ -268,14 +261,18 @@ class Places(Generic[PoolT]):
             self._line.serve(waiter, spell)
         return spell is not None
 
-    def _look_for_stuck_hosts(self) -> None:
+    def _look_later(self) -> None:
+        returns = {spell: spell.returns for spell in self._spells.values()}
+        loop = asyncio.get_running_loop()
+        self._look = loop.call_later(PATIENCE, self._look_for_stuck_hosts, returns)
+
+    def _look_for_stuck_hosts(self, returns: dict[Spell[PoolT], int]) -> None:
         """Suspect the hosts that somebody waits for and that gave nothing back meanwhile."""
         self._look = None
         if not self._line:
             return
-        loop = asyncio.get_running_loop()
         for request in self._line.requests:
             for spell in self.candidates(request):
-                if loop.time() - spell.returned_at >= PATIENCE:
+                if spell.returns == returns.get(spell):
                     self._suspect(spell.address)
-        self._look = loop.call_later(PATIENCE, self._look_for_stuck_hosts)
+        self._look_later()

@@ -24,7 +24,7 @@ class Spell(Generic[PoolT]):
         "pool",
         "response_time",
         "retired",
-        "returned_at",
+        "returns",
         "scopes",
         "size",
         "suspended",
@@ -48,8 +48,8 @@ class Spell(Generic[PoolT]):
         """The host takes far longer than usual to answer its check: others come first."""
         self.retired = False
         """Hands out nothing more, and ends with its last checkout."""
-        self.returned_at = 0.0
-        """When a place last became free, on the event loop's clock, in seconds."""
+        self.returns = 0
+        """How often a place became free."""
         self.scopes: dict[Request, set[asyncio.Timeout]] = {}
         """Of the acquires that wait for the driver just now."""
 

@@ -12,7 +12,7 @@ from traceback import clear_frames
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 from weakref import WeakKeyDictionary, WeakSet
 
-from pyscopg2.sqlalchemy.cancellation import before_a_cancellation
+from pyscopg2.sqlalchemy.cancellation import before_a_cancellation, cut_first
 from pyscopg2.sqlalchemy.drivers import DRIVERS
 from sqlalchemy import event
 from sqlalchemy.engine import URL
@@ -187,7 +187,10 @@ class SqlalchemyAdapter:
                 # SQLAlchemy would not see that: where there is nothing to roll back it does not
                 # use the connection.
                 await connection.invalidate()
-            await connection.close()
+            if raw is None:
+                await connection.close()
+            else:
+                await cut_first(connection.close(), partial(self._driver.abandon, raw))
             if detached:
                 # By its user; over psycopg, SQLAlchemy leaves such a connection open.
                 self._driver.terminate(raw)

@@ -13,6 +13,7 @@ and these tests show what goes wrong where it does not hold.
 """
 
 import asyncio
+import gc
 import itertools
 import socket
 import time
@@ -286,6 +287,49 @@ class AdapterContract(Generic[PoolT, ConnT]):
         bench.run(main())
 
     @pytest.mark.parametrize("frozen", [False, True], ids=["healthy", "frozen"])
+    def test_a_cancelled_release_leaves_nothing_out(
+        self, bench: "Bench[PoolT, ConnT]", frozen: bool
+    ) -> None:
+        async def main() -> None:
+            async with bench.pool(0, 3) as pool:
+                for turns in range(1, 12):  # with none, it would not even have begun
+                    connection = await bench.acquire(pool)
+                    if turns % 2:
+                        await bench.insert(connection)
+                    if frozen:
+                        bench.cluster.freeze(bench.node)
+                    releasing = asyncio.ensure_future(bench.release(connection, pool))
+                    for _ in range(turns):
+                        await asyncio.sleep(0)
+                    releasing.cancel()
+                    done, _ = await asyncio.wait([releasing], timeout=SOON)
+                    assert done, "the release did not end when it was cancelled"
+                    if frozen:
+                        bench.cluster.thaw(bench.node)
+                await bench.all_places_are_free(pool)
+                assert bench.open_transactions() == 0
+
+        bench.run(main())
+
+    def test_a_pool_may_end_while_a_cancelled_release_hangs(
+        self, bench: "Bench[PoolT, ConnT]"
+    ) -> None:
+        async def main() -> None:
+            pool = await bench.create(bench.target())
+            connection = await bench.acquire(pool)
+            bench.cluster.freeze(bench.node)
+            releasing = asyncio.ensure_future(bench.release(connection, pool))
+            for _ in range(5):
+                await asyncio.sleep(0)
+            releasing.cancel()
+            await asyncio.wait([releasing], timeout=SOON)
+            await asyncio.wait_for(bench.adapter.terminate_pool(pool), SOON)
+            bench.cluster.thaw(bench.node)
+            await bench.no_backends()
+
+        bench.run(main())
+
+    @pytest.mark.parametrize("frozen", [False, True], ids=["healthy", "frozen"])
     def test_terminating_a_connection_ends_its_pending_query_at_once(
         self, bench: "Bench[PoolT, ConnT]", frozen: bool
     ) -> None:
@@ -405,9 +449,14 @@ class Bench(Generic[PoolT, ConnT]):
         """The application_name of this test's backends."""
 
     def run(self, main: Coroutine[Any, Any, None]) -> None:
-        """Run a test in a loop of its own, and see that no task is left in it."""
+        """Run a test in a loop of its own, and see that no task is left in it, and no exception
+        that nobody asked for."""
+        unheard: list[str] = []
 
         async def check() -> None:
+            asyncio.get_running_loop().set_exception_handler(
+                lambda _, context: unheard.append(str(context))
+            )
             before = asyncio.all_tasks()
             await main
             until = time.monotonic() + SOON
@@ -416,6 +465,8 @@ class Bench(Generic[PoolT, ConnT]):
                 await asyncio.sleep(0.01)
 
         asyncio.run(check())
+        gc.collect()
+        assert not unheard
 
     def target(self, **changes: str) -> Target:
         user = changes.get("user", self.cluster.user)
