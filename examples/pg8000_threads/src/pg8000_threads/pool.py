@@ -5,15 +5,16 @@ from typing import Self
 
 from pg8000.native import InterfaceError
 
-from pg8000_threads.connection import Connection, Login
+from pg8000_threads.connection import Connection
+from pyscopg2.core.dsn import Target
 
 
 class Pool:
     """Opens a connection when none is idle, and keeps it. It has no line to wait in."""
 
-    def __init__(self, login: Login, maxsize: int) -> None:
+    def __init__(self, target: Target, maxsize: int) -> None:
         self.maxsize = maxsize
-        self._login = login
+        self._target = target
         self._idle: list[Connection] = []
         self._out: set[Connection] = set()
         self._resetting: set[Connection] = set()
@@ -21,9 +22,9 @@ class Pool:
         self._closed = False
 
     @classmethod
-    async def open(cls, login: Login, maxsize: int) -> Self:
+    async def open(cls, target: Target, maxsize: int) -> Self:
         """A pool with one connection, or the error that kept it from having one."""
-        self = cls(login, maxsize)
+        self = cls(target, maxsize)
         await self.release(await self.acquire())
         return self
 
@@ -79,7 +80,7 @@ class Pool:
             async with asyncio.timeout(None) as limit:  # which passes when the pool is terminated
                 self._opening.add(limit)
                 try:
-                    connection = await Connection.open(self._login)
+                    connection = await Connection.open(self._target)
                 finally:
                     self._opening.discard(limit)
         except TimeoutError:

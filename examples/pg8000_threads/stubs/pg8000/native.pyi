@@ -1,27 +1,28 @@
 # pg8000 has no types of its own: here is what the example uses of it.
 
-import socket
-import ssl
 from collections.abc import Mapping
-from typing import Any
+from io import BufferedIOBase
+from typing import Any, Protocol
 
 class Error(Exception): ...
 class InterfaceError(Error): ...
 class DatabaseError(Error): ...
 
+class _Socket(Protocol):
+    def makefile(self, mode: str) -> BufferedIOBase: ...
+    def close(self) -> None: ...
+
 class Connection:
     def __init__(
         self,
         user: str,
-        host: str = ...,
-        database: str | None = None,
-        port: int = 5432,
-        password: str | None = None,
         *,
-        ssl_context: ssl.SSLContext | bool | None = None,
+        database: str | None = None,
+        password: str | None = None,
         application_name: str | None = None,
         startup_params: Mapping[str, str] | None = None,
-        sock: socket.socket | None = None,
+        ssl_context: bool | None = None,
+        sock: _Socket | None = None,
     ) -> None: ...
     def run(self, sql: str, **params: Any) -> list[list[Any]] | None: ...
     def close(self) -> None: ...
