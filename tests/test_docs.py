@@ -18,11 +18,14 @@ DOCUMENTS = [
     ROOT / "CONTRIBUTING.md",
     *sorted(ROOT.glob("packages/*/README.md")),
     *sorted(ROOT.glob("packages/*/docs/*.md")),
+    *sorted(ROOT.glob("examples/*/README.md")),
 ]
 INSTALLED = {
     path.name
     for path in ROOT.glob("packages/*")
     if importlib.util.find_spec(f"pyscopg2.{path.name}") is not None
+} | {
+    path.name for path in ROOT.glob("examples/*") if importlib.util.find_spec(path.name) is not None
 }
 """Each environment runs the snippets of the packages that are installed in it."""
 
@@ -73,6 +76,7 @@ def test_snippet_runs(snippet: str, cluster: LocalCluster, tmp_path: Path) -> No
 def test_there_are_snippets_to_run() -> None:
     documents = {where.partition(":")[0] for where, _ in snippets("python")}
     assert {"README.md", "packages/core/README.md", "packages/asyncpg/README.md"} <= documents
+    assert "examples/pg8000_threads/README.md" in documents
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))

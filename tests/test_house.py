@@ -14,6 +14,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = sorted(path.parent for path in ROOT.glob("packages/*/pyproject.toml"))
 CORE = ROOT / "packages/core/src/pyscopg2"
 SOURCES = sorted(ROOT.glob("packages/*/src/**/*.py"))
+EXAMPLES = sorted(ROOT.glob("examples/*/src/**/*.py"))
 
 # What each module of the core may import from the core. A module that is not here fails the test.
 LAYERS: dict[str, set[str]] = {
@@ -135,7 +136,15 @@ def test_an_adapter_knows_the_core_and_its_driver_never_another_adapter() -> Non
             assert foreign(path) <= DRIVERS[package.name], path
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: "/".join(path.parts[-2:]))
+def test_an_example_knows_what_a_stranger_would() -> None:
+    assert EXAMPLES
+    for path in EXAMPLES:
+        own = path.parent.name
+        assert ours(path) <= {"pyscopg2.base", "pyscopg2.core.adapter", "pyscopg2.core.dsn"}, path
+        assert foreign(path) - {own} <= {own.partition("_")[0]}, path
+
+
+@pytest.mark.parametrize("path", SOURCES + EXAMPLES, ids=lambda path: "/".join(path.parts[-2:]))
 def test_no_import_hides_in_a_function(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -145,7 +154,7 @@ def test_no_import_hides_in_a_function(path: Path) -> None:
                 assert not lazy or path.name == "pytest_plugin.py", f"{path}: {node.name}"
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: "/".join(path.parts[-2:]))
+@pytest.mark.parametrize("path", SOURCES + EXAMPLES, ids=lambda path: "/".join(path.parts[-2:]))
 def test_nobody_reads_anothers_underscore_attributes(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Attribute) and node.attr.startswith("_"):

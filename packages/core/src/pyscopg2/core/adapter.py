@@ -4,13 +4,15 @@ An adapter is any object with these methods: the Protocol is structural, nothing
 inherited. Every verb is called from the event loop's thread. A verb that returns an awaitable may
 be an ``async def``, return a future, or hand on whatever awaitable the driver itself returns.
 
-Three rules hold for all of them:
+These rules hold for all of them:
 
 - An awaitable that is cancelled, or that fails, leaves nothing behind: no connection out, no task.
+  A query that is cancelled may cost its connection, which is closed from then on.
 - Cancelling alone may take a driver long (some ask the server to agree, and a frozen one does not
   answer). The core does not rely on it: it calls `terminate_connection`, whereupon whatever is
   pending on that connection must fail by itself, at once.
 - The driver's errors pass through unchanged; the core asks `sqlstate` what they mean.
+- Pools and connections are told apart by identity. They need not be hashable.
 """
 
 from collections.abc import Awaitable
@@ -30,7 +32,9 @@ class Adapter(Protocol[PoolT, ConnT]):
 
         The pool has room for one connection more than the user's minimum and maximum: the monitor
         keeps that one. A host that refuses (down, wrong password) raises the driver's own error
-        here, and nothing is left open. `TypeError` or `ValueError`: the options are wrong.
+        here, and nothing is left open. Cancelled when it takes longer than the refresh timeout.
+        `TypeError` or `ValueError`: an option is wrong, or a parameter of the DSN that the driver
+        cannot honour.
         """
         ...
 
@@ -41,7 +45,8 @@ class Adapter(Protocol[PoolT, ConnT]):
     def terminate_pool(self, pool: PoolT, /) -> Awaitable[None]:
         """End a pool and all its connections, without waiting for the server or for users.
 
-        Called on pools of frozen hosts, with connections out, and on pools already closed.
+        Called on pools of frozen hosts, with connections out, with acquires that still connect
+        (the core cancels those), and on pools already closed.
         """
         ...
 
@@ -54,7 +59,11 @@ class Adapter(Protocol[PoolT, ConnT]):
         ...
 
     def release_to_pool(self, connection: ConnT, pool: PoolT, /, **kwargs: Any) -> Awaitable[None]:
-        """Give a connection back, broken and terminated ones included: its place becomes free."""
+        """Give a connection back, broken and terminated ones included: its place becomes free.
+
+        A transaction that was left open does not reach the next user. Given back twice, it frees
+        nothing twice.
+        """
         ...
 
     def terminate_connection(self, connection: ConnT, /) -> None:
@@ -94,7 +103,10 @@ class Adapter(Protocol[PoolT, ConnT]):
         ...
 
     def is_connection_closed(self, connection: ConnT, /) -> bool:
-        """Whether the connection is known to be closed. Asks the driver, never the server."""
+        """Whether the connection is known to be closed. Asks the driver, never the server.
+
+        True after `terminate_connection`, and after an error that broke the connection.
+        """
         ...
 
 
