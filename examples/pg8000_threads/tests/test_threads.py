@@ -171,6 +171,7 @@ async def test_a_cancelled_query_is_over_at_once_on_a_frozen_server(
     cluster.freeze(cluster.primary)
     asking = asyncio.create_task(value(connection, "SELECT 1"))
     await eventually(threads)
+    assert all(thread.daemon for thread in threads())
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await soon(asking)

@@ -195,7 +195,7 @@ def _in_thread(work: Callable[[], T]) -> Future[T]:
     """Run it in a daemon thread of its own.
 
     Not in one of an executor, as `asyncio.to_thread` does: `asyncio.run` and the interpreter wait
-    for those, and one that waits for a frozen server keeps the program from ending.
+    for those, so a server or a name service that does not answer keeps the program from ending.
     """
     future: Future[T] = Future()
     future.set_running_or_notify_cancel()  # it is done when the thread is, whoever still waits
