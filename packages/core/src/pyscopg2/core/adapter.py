@@ -62,7 +62,8 @@ class Adapter(Protocol[PoolT, ConnT]):
         """Give a connection back, broken and terminated ones included: its place becomes free.
 
         A transaction that was left open does not reach the next user. Given back twice, it frees
-        nothing twice.
+        nothing twice. Runs in the user's task: cancelled, too, it leaves the place free, be it
+        that the driver goes on by itself or that the connection is cut off.
         """
         ...
 
