@@ -125,6 +125,19 @@ def test_reads_nothing_but_text(dsn: Any) -> None:
         parse_dsn(dsn)
 
 
+def test_schemes_beside_libpqs_own() -> None:
+    schemes = ("postgresql+one://", "postgresql+two://")
+    plain = parse_dsn("postgresql://app:secret@db1,db2/d")
+    assert parse_dsn("postgresql+two://app:secret@db1,db2/d", schemes=schemes) == plain
+    assert parse_dsn("postgresql://app:secret@db1,db2/d", schemes=schemes) == plain
+    with pytest.raises(
+        DsnError, match=r"\+one://, postgresql\+two://, postgresql:// or postgres://"
+    ):
+        parse_dsn("postgresql+three://app:secret@db1", schemes=schemes)
+    with pytest.raises(DsnError, match=r"position 29: '\[' without '\]'"):
+        parse_dsn("postgresql+one://u:secret@a,[::1", schemes=schemes)
+
+
 @pytest.mark.parametrize("extra", [True, {"search_path"}, ["search_path"]])
 @pytest.mark.parametrize("text", ["postgresql://h?search_path=a", "host=h search_path=a"])
 def test_extra_params(text: str, extra: bool | Container[str]) -> None:

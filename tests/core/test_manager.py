@@ -100,6 +100,21 @@ def test_a_manager_without_an_adapter_says_so() -> None:
         BasePoolManager[Any, Any]("host=a")
 
 
+def test_the_scheme_of_the_dsn_chooses_among_several_drivers() -> None:
+    plain, one, two = (FakeAdapter(FakeNetwork.cluster()) for _ in range(3))
+    by_scheme = {"postgresql+one://": one, "postgresql+two://": two}
+
+    class Several(BasePoolManager[FakePool, FakeConnection]):
+        adapter = plain
+        adapters = by_scheme
+
+    chosen = [Several(f"{scheme}a,b/d") for scheme in ("postgresql://", *by_scheme)]
+    assert [manager.adapter for manager in chosen] == [plain, one, two]
+    assert Several("host=a").adapter is plain
+    assert chosen[1].dsn == "postgresql+one://a,b/d"
+    assert [host.address for host in chosen[1].topology] == ["a:5432", "b:5432"]
+
+
 @pytest.mark.parametrize("policy", [Chooser, Chooser()])
 def test_a_policy_is_a_class_or_an_instance(policy: Any) -> None:
     make(balancer_policy=policy)

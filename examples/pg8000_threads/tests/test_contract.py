@@ -1,6 +1,7 @@
 """pg8000 fulfils the contract of adapters."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -13,6 +14,13 @@ def sizes(minimum: int, maximum: int) -> Mapping[str, Any]:
     return {"max_size": maximum}
 
 
+@asynccontextmanager
+async def transaction(connection: Connection) -> AsyncGenerator[None]:
+    await connection.run("BEGIN")
+    yield
+    await connection.run("COMMIT")
+
+
 class TestPg8000(AdapterContract[Pool, Connection]):
     @pytest.fixture
     def subject(self) -> Subject[Pool, Connection]:
@@ -22,4 +30,5 @@ class TestPg8000(AdapterContract[Pool, Connection]):
             commits=False,
             autocommit=True,
             sizes=sizes,
+            transactions={"BEGIN": transaction},
         )

@@ -1,5 +1,7 @@
 """aiopg's adapter keeps the contract."""
 
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -15,6 +17,13 @@ async def execute(connection: Connection, sql: str) -> None:
         await cursor.execute(sql)
 
 
+@asynccontextmanager
+async def transaction(connection: Connection) -> AsyncGenerator[None]:
+    await execute(connection, "BEGIN")
+    yield
+    await execute(connection, "COMMIT")
+
+
 def sizes(minimum: int, maximum: int) -> dict[str, Any]:
     return {"minsize": minimum, "maxsize": maximum}
 
@@ -22,4 +31,11 @@ def sizes(minimum: int, maximum: int) -> dict[str, Any]:
 class TestAiopg(AdapterContract[Pool, Connection]):
     @pytest.fixture
     def subject(self) -> Subject[Pool, Connection]:
-        return Subject(AiopgAdapter(), execute=execute, commits=False, autocommit=True, sizes=sizes)
+        return Subject(
+            AiopgAdapter(),
+            execute=execute,
+            commits=False,
+            autocommit=True,
+            transactions={"COMMIT": transaction},
+            sizes=sizes,
+        )

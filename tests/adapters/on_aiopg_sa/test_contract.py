@@ -1,5 +1,7 @@
 """aiopg.sa's adapter keeps the contract."""
 
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -17,11 +19,27 @@ async def execute(connection: Any, sql: str) -> None:
     await connection.execute(sql)
 
 
+def begin(connection: Any) -> Any:
+    return connection.begin()
+
+
+@asynccontextmanager
+async def commit(connection: Any) -> AsyncGenerator[None]:
+    transaction = await connection.begin()
+    yield
+    await transaction.commit()
+
+
 class TestAiopgSa(AdapterContract[Engine, SAConnection]):
     @pytest.fixture
     def subject(self) -> Subject[Engine, SAConnection]:
         return Subject(
-            AiopgSaAdapter(), execute=execute, commits=False, autocommit=True, sizes=sizes
+            AiopgSaAdapter(),
+            execute=execute,
+            commits=False,
+            autocommit=True,
+            transactions={"begin()": begin, "commit()": commit},
+            sizes=sizes,
         )
 
 

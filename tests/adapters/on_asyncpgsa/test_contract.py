@@ -20,4 +20,5 @@ class TestAsyncpgsa(AdapterContract["Pool[Record]", "PoolConnectionProxy[Record]
             execute=lambda connection, sql: connection.execute(sql),
             commits=False,
             autocommit=True,
+            transactions={"transaction()": lambda connection: connection.transaction()},
         )

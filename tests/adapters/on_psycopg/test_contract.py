@@ -1,5 +1,8 @@
 """psycopg's adapter keeps the contract."""
 
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
 import pytest
 from psycopg import IsolationLevel
 from psycopg.rows import dict_row
@@ -14,10 +17,22 @@ async def execute(connection: Connection, sql: str) -> None:
     await connection.execute(sql.encode())
 
 
+@asynccontextmanager
+async def commit(connection: Connection) -> AsyncGenerator[None]:
+    yield
+    await connection.commit()
+
+
+TRANSACTIONS: dict[str, Callable[[Connection], AbstractAsyncContextManager[object]]] = {
+    "transaction()": lambda connection: connection.transaction(),
+    "commit()": commit,
+}
+
+
 class TestPsycopg(AdapterContract[Pool, Connection]):
     @pytest.fixture
     def subject(self) -> Subject[Pool, Connection]:
-        return Subject(PsycopgAdapter(), execute=execute, commits=True)
+        return Subject(PsycopgAdapter(), execute=execute, commits=True, transactions=TRANSACTIONS)
 
 
 class TestPsycopgConfigured(AdapterContract[Pool, Connection]):
@@ -38,4 +53,10 @@ class TestPsycopgConfigured(AdapterContract[Pool, Connection]):
             "reset": reset,
             "check": AsyncConnectionPool.check_connection,
         }
-        return Subject(PsycopgAdapter(), execute=execute, commits=True, options=options)
+        return Subject(
+            PsycopgAdapter(),
+            execute=execute,
+            commits=True,
+            transactions=TRANSACTIONS,
+            options=options,
+        )

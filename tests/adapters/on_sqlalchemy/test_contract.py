@@ -1,11 +1,28 @@
 """SQLAlchemy's adapter keeps the contract, over either driver."""
 
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
 import pytest
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
 from pyscopg2.sqlalchemy import SqlalchemyAdapter
 from pyscopg2.testing.contract import AdapterContract, Subject
+
+
+@asynccontextmanager
+async def commit(connection: AsyncConnection) -> AsyncGenerator[None]:
+    yield
+    await connection.commit()
+
+
+@asynccontextmanager
+async def commit_session(connection: AsyncConnection) -> AsyncGenerator[None]:
+    async with AsyncSession(bind=connection, join_transaction_mode="control_fully") as session:
+        yield
+        await session.execute(text("SELECT 1"))
+        await session.commit()
 
 
 def subject_of(driver: str) -> Subject[AsyncEngine, AsyncConnection]:
@@ -13,6 +30,11 @@ def subject_of(driver: str) -> Subject[AsyncEngine, AsyncConnection]:
         SqlalchemyAdapter(driver),
         execute=lambda connection, sql: connection.execute(text(sql)),
         commits=False,
+        transactions={
+            "begin()": lambda connection: connection.begin(),
+            "commit()": commit,
+            "AsyncSession.commit()": commit_session,
+        },
         sizes=lambda _, maximum: {"pool_size": maximum, "max_overflow": 0},
     )
 

@@ -5,6 +5,7 @@ import contextlib
 import gc
 import inspect
 import logging
+import re
 import subprocess
 import sys
 import time
@@ -67,8 +68,11 @@ def test_the_scheme_names_the_driver(dsn: str, driver: str) -> None:
 def test_without_asyncpg_a_plain_dsn_takes_psycopg(monkeypatch: pytest.MonkeyPatch) -> None:
     installed = {"psycopg": object()}
     monkeypatch.setattr(drivers, "find_spec", installed.get)
+    # An adapter remembers which one it has found.
+    monkeypatch.setattr(PoolManager, "adapter", SqlalchemyAdapter())
     assert driver_of(PoolManager("postgresql://a")) == "psycopg"
     installed.clear()
+    monkeypatch.setattr(PoolManager, "adapter", SqlalchemyAdapter())
     with pytest.raises(ModuleNotFoundError, match=r"pyscopg2-sqlalchemy\[asyncpg\]"):
         PoolManager("postgresql://a")
     with pytest.raises(ModuleNotFoundError, match=r"pyscopg2-sqlalchemy\[psycopg\]"):
@@ -135,6 +139,24 @@ def test_what_sqlalchemy_would_refuse_is_refused_at_construction(
 ) -> None:
     with pytest.raises(error):
         PoolManager(f"postgresql+{driver}://a", pool_factory_kwargs=options)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "wrong", "said"),
+    [
+        (r":[^:@]*@", ":wrong@", "password authentication failed"),
+        (r"/\w+$", "/nowhere", "does not exist"),
+    ],
+    ids=["password", "database"],
+)
+async def test_what_waiting_does_not_heal_is_told_at_once(
+    make_manager: MakeManager, cluster: LocalCluster, pattern: str, wrong: str, said: str
+) -> None:
+    manager = make_manager(re.sub(pattern, wrong, cluster.dsn))
+    with pytest.raises(NotReadyError, match="no use in waiting") as caught:
+        async with asyncio.timeout(PATIENCE):
+            await manager.ready(timeout=2 * PATIENCE)
+    assert said in str(caught.value.__cause__)
 
 
 async def test_an_isolation_level_that_there_is_not_is_told(make_manager: MakeManager) -> None:

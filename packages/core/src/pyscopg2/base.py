@@ -3,9 +3,9 @@
 import asyncio
 import math
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Generic, Self, cast
 
 from pyscopg2.balancer_policy import BalancerPolicy, GreedyBalancerPolicy
@@ -42,6 +42,10 @@ class BasePoolManager(Generic[PoolT, ConnT]):
 
     adapter: Adapter[PoolT, ConnT]
     """The driver. Set by the subclass."""
+
+    adapters: Mapping[str, Adapter[PoolT, ConnT]] = MappingProxyType({})
+    """Where a DSN may choose among several drivers: by what its URI begins with, such as
+    ``postgresql+asyncpg://``. For any other DSN it is `adapter`."""
 
     def __init__(
         self,
@@ -93,7 +97,10 @@ class BasePoolManager(Generic[PoolT, ConnT]):
         self._refresh_timeout = _seconds("refresh_timeout", refresh_timeout)
         self._fallback_master = fallback_master
         self._weight = _weight(master_as_replica_weight)
-        self._targets = _targets(dsn)
+        self._targets = _targets(dsn, self.adapters)
+        for scheme, adapter in self.adapters.items():
+            if dsn.startswith(scheme):
+                self.adapter = adapter
         if isinstance(self.adapter, ChecksOptions):
             for target in self._targets.values():
                 self.adapter.check_options(target, **options)
@@ -507,9 +514,9 @@ def _roles_ready(masters_count: int, replicas_count: int, topology: Topology) ->
     return len(topology.masters) >= masters_count and len(topology.replicas) >= replicas_count
 
 
-def _targets(dsn: str) -> dict[str, Target]:
+def _targets(dsn: str, schemes: Iterable[str]) -> dict[str, Target]:
     """By address, in the order of the DSN."""
-    return {target.address: target for target in parse_dsn(dsn)}
+    return {target.address: target for target in parse_dsn(dsn, schemes=schemes)}
 
 
 def _policy(policy: BalancerPolicy | type[BalancerPolicy]) -> BalancerPolicy:

@@ -6,8 +6,10 @@ be an ``async def``, return a future, or hand on whatever awaitable the driver i
 
 These rules hold for all of them:
 
-- An awaitable that is cancelled, or that fails, leaves nothing behind: no connection out, no task.
-  A query that is cancelled may cost its connection, which is closed from then on.
+- An awaitable that is cancelled, or that fails, leaves nothing behind: no connection out, no task,
+  no socket for the garbage collector. Cancelled, it raises `CancelledError`, also where what it
+  waited for has come in that very moment; and it raises that for no other reason. A query that is
+  cancelled may cost its connection, which is closed from then on.
 - Cancelling alone may take a driver long (some ask the server to agree, and a frozen one does not
   answer). The core does not rely on it: it calls `terminate_connection`, whereupon whatever is
   pending on that connection must fail by itself, at once.
@@ -45,8 +47,8 @@ class Adapter(Protocol[PoolT, ConnT]):
     def terminate_pool(self, pool: PoolT, /) -> Awaitable[None]:
         """End a pool and all its connections, without waiting for the server or for users.
 
-        Called on pools of frozen hosts, with connections out, with acquires that still connect
-        (the core cancels those), and on pools already closed.
+        Called on pools of frozen hosts, with connections out, and on pools already closed; right
+        after `create_pool`, and while acquires connect. Those end, too: the core cancels them.
         """
         ...
 
@@ -62,8 +64,9 @@ class Adapter(Protocol[PoolT, ConnT]):
         """Give a connection back, broken and terminated ones included: its place becomes free.
 
         A transaction that was left open does not reach the next user. Given back twice, it frees
-        nothing twice. Runs in the user's task: cancelled, too, it leaves the place free, be it
-        that the driver goes on by itself or that the connection is cut off.
+        nothing twice. Waits for this connection's server at most, never for acquires that connect
+        meanwhile. Runs in the user's task: cancelled, too, it leaves the place free, be it that
+        the driver goes on by itself or that the connection is cut off.
         """
         ...
 
@@ -72,7 +75,7 @@ class Adapter(Protocol[PoolT, ConnT]):
 
         At once, from any state, twice, and also while another task waits for it: that task's query
         then fails. Nothing that follows on this connection may look like a success, a commit least
-        of all.
+        of all: neither `end_block` nor the driver's own, also after `release_to_pool`.
         """
         ...
 
@@ -85,7 +88,10 @@ class Adapter(Protocol[PoolT, ConnT]):
         ...
 
     def fetch_scalar(self, connection: ConnT, query: str, /) -> Awaitable[object]:
-        """The first column of the first row. Leaves no transaction open, also when it fails."""
+        """The first column of the first row. Leaves no transaction open, also when it fails.
+
+        A query that the server cancels (SQLSTATE 57014) fails with the driver's error.
+        """
         ...
 
     def sqlstate(self, exc: BaseException, /) -> str | None:

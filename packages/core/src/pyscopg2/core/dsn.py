@@ -167,9 +167,12 @@ class Target:
         return f"postgresql://{userinfo}{host}:{self.port}/{dbname}{'?' if query else ''}{query}"
 
 
-def parse_dsn(text: str, *, extra_params: bool | Container[str] = False) -> tuple[Target, ...]:
+def parse_dsn(
+    text: str, *, extra_params: bool | Container[str] = False, schemes: Iterable[str] = ()
+) -> tuple[Target, ...]:
     """Read a libpq URI or keyword/value string; at least one target, in order, no duplicates.
 
+    ``schemes`` are what a URI may begin with beside libpq's ``postgresql://`` and ``postgres://``.
     ``extra_params`` allows parameters that libpq does not know: all of them, or those contained.
     Parameters are not interpreted, `target_session_attrs` and `load_balance_hosts` included; only
     ``ssl=true`` (in a URI) and ``requiressl`` become ``sslmode``, as in libpq.
@@ -185,10 +188,11 @@ def parse_dsn(text: str, *, extra_params: bool | Container[str] = False) -> tupl
         raise DsnError(f"position {text.index(chr(0)) + 1}: NUL character")
     if not _is_encodable(text):
         raise DsnError("the text contains a lone surrogate, which has no bytes")
-    if text.startswith(_URI_SCHEMES):
+    if text.startswith((*schemes, *_URI_SCHEMES)):
         return _targets(_collect(_read_uri(text), extra_params))
     if "://" in text.partition("=")[0]:
-        raise DsnError("the scheme of a URI is postgresql:// or postgres://, in lower case")
+        known = ", ".join((*schemes, " or ".join(_URI_SCHEMES)))
+        raise DsnError(f"the scheme of a URI is {known}, in lower case")
     return _targets(_collect(_read_keywords(text), extra_params))
 
 

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from traceback import clear_frames
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -14,7 +15,7 @@ from psycopg_pool import AsyncConnectionPool
 
 import psycopg
 from psycopg.conninfo import make_conninfo
-from psycopg.pq import Conninfo, TransactionStatus
+from psycopg.pq import Conninfo, PGconn, TransactionStatus
 from psycopg.rows import tuple_row
 from pyscopg2.core.dsn import Target
 from pyscopg2.psycopg.steps import cut_first, note_pending
@@ -53,8 +54,10 @@ class PsycopgAdapter:
 
     async def create_pool(self, target: Target, /, **options: Any) -> Pool:
         self.check_options(target, **options)
-        hooks = {name: options.get(name) for name in ("configure", "reset", "reconnect_failed")}
-        watch = Watch(self.terminate_connection, **hooks)
+        hooks = {
+            name: options.get(name) for name in ("configure", "check", "reset", "reconnect_failed")
+        }
+        watch = Watch(self.terminate_connection, self._cut_off, **hooks)
         pool: Pool = AsyncConnectionPool(
             _conninfo(target), open=False, **{**_with_ours(options), **watch.hooks}
         )
@@ -80,10 +83,16 @@ class PsycopgAdapter:
         failures = watch.failures
         cancellations = _cancellations()
         try:
-            return await note_pending(pool.getconn(**kwargs), watch.acquiring)
+            connection = await note_pending(pool.getconn(**kwargs), watch.acquiring)
         except asyncio.CancelledError:
             if watch.failures == failures or _cancellations() > cancellations:
                 raise
+        else:
+            if _cancellations() > cancellations:
+                # `asyncio.wait_for`, which psycopg_pool uses, may forget that on Python 3.11.
+                await self.release_to_pool(connection, pool)
+                raise asyncio.CancelledError
+            return connection
         await _try_to_connect(pool, watch)
         raise psycopg.OperationalError("the pool could not connect")
 
@@ -107,7 +116,7 @@ class PsycopgAdapter:
         self._cut.add(connection)
         _shut_down(connection)
         if not connection.lock.locked():
-            connection.pgconn.finish()
+            _finish(connection)
         # Else the task that waits for the socket finds it at its end, in the next loop turn.
 
     async def end_block(self, connection: Connection, exc: BaseException | None, /) -> None:
@@ -206,7 +215,12 @@ async def _try_to_connect(pool: Pool, watch: Watch) -> None:
             kwargs = await kwargs
     # What the pool was made with; only newer ones take a callable here, and we never do.
     conninfo = str(pool.conninfo)
-    connection: Connection = await pool.connection_class.connect(conninfo, **kwargs)
+    try:
+        connection: Connection = await pool.connection_class.connect(conninfo, **kwargs)
+    except asyncio.CancelledError as exc:
+        # What libpq was opening is closed when it is freed: not by the garbage collector, in time.
+        clear_frames(exc.__traceback__)
+        raise
     try:
         await watch.try_out(connection)
     finally:
@@ -225,6 +239,18 @@ def _shut_down(connection: Connection) -> None:
             twin.shutdown(socket.SHUT_RDWR)
         except OSError:
             pass  # the other side was first
+
+
+def _finish(connection: Connection) -> None:
+    """Close it, in a way that whoever has a transaction open cannot take for a success."""
+    if connection.info.transaction_status in (TransactionStatus.IDLE, TransactionStatus.UNKNOWN):
+        connection.pgconn.finish()
+    else:
+        # `connection.transaction()` ends in silence where its own PGconn is closed. So that one
+        # stays as it is, with its socket shut down, for as long as the transaction refers to it.
+        dead = PGconn.connect_start(b"=")  # no conninfo: it fails before it opens anything
+        dead.finish()
+        connection.pgconn = dead
 
 
 async def _fetch_scalar(connection: Connection, query: str) -> object:

@@ -16,7 +16,7 @@ def cut_first(awaitable: Awaitable[T], cut: Callable[[], None]) -> Generator[Any
     swallows one that comes during a rollback. Cut off, it has nobody to ask; and the cancellation
     is raised here in any case.
     """
-    cancelled: asyncio.CancelledError | None = None
+    cancelled = False
     steps = awaitable.__await__()
     try:
         pending = next(steps)
@@ -24,7 +24,7 @@ def cut_first(awaitable: Awaitable[T], cut: Callable[[], None]) -> Generator[Any
             try:
                 value = yield pending
             except asyncio.CancelledError as exc:
-                cancelled = exc
+                cancelled = True
                 cut()
                 pending = steps.throw(exc)
             except BaseException as exc:
@@ -32,8 +32,8 @@ def cut_first(awaitable: Awaitable[T], cut: Callable[[], None]) -> Generator[Any
             else:
                 pending = steps.send(value)
     except StopIteration as stop:
-        if cancelled is not None:
-            raise cancelled from None
+        if cancelled:
+            raise asyncio.CancelledError from None
         return cast(T, stop.value)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, TypeAlias
 from weakref import WeakSet
 
@@ -33,13 +34,18 @@ class Watch:
     def __init__(
         self,
         cut: Callable[[Connection], None],
+        cut_off: Callable[[Connection], None],
         configure: Hook | None = None,
+        check: Hook | None = None,
         reset: Hook | None = None,
         reconnect_failed: Callable[[Pool], Any] | None = None,
     ) -> None:
-        """``cut`` ends a connection; the others are the user's hooks."""
+        """``cut`` ends a connection; ``cut_off`` one that a hook is using, where that is about to
+        be cancelled. The others are the user's hooks."""
         self._cut = cut
+        self._cut_off = cut_off
         self._configure = configure
+        self._check = check
         self._reset = reset
         self._reconnect_failed = reconnect_failed
         self._connections: WeakSet[Connection] = WeakSet()
@@ -57,9 +63,15 @@ class Watch:
     @property
     def hooks(self) -> dict[str, Any]:
         """The pool's options of those names."""
-        hooks = {"configure": self.configure, "reconnect_failed": self.reconnect_failed}
-        # With a reset, the pool leaves each return to its workers.
-        return hooks if self._reset is None else hooks | {"reset": self.reset}
+        hooks: dict[str, Any] = {
+            "configure": self.configure,
+            "reconnect_failed": self.reconnect_failed,
+        }
+        if self._check is not None:
+            hooks["check"] = self.check
+        if self._reset is not None:  # with a reset, the pool leaves each return to its workers
+            hooks["reset"] = self.reset
+        return hooks
 
     def count_out(self, pool: Pool) -> int:
         """How many connections are out. The pool's own size counts those on the way as well."""
@@ -87,9 +99,14 @@ class Watch:
         """Run the user's hook, as the pool does: `ProgrammingError` where it leaves a transaction
         open, which the pool would only log, and connect again for ever."""
         if self._configure is not None:
-            await cut_first(self._configure(connection), lambda: self._cut(connection))
+            await cut_first(self._configure(connection), partial(self._cut_off, connection))
             if connection.info.transaction_status is not TransactionStatus.IDLE:
                 raise ProgrammingError("the pool's configure function left a transaction open")
+
+    async def check(self, connection: Connection) -> None:
+        """A connection that the pool is about to give to somebody."""
+        if self._check is not None:
+            await cut_first(self._check(connection), partial(self._cut_off, connection))
 
     async def reset(self, connection: Connection) -> None:
         """A connection that a worker takes back."""

@@ -12,8 +12,8 @@ from traceback import clear_frames
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 from weakref import WeakKeyDictionary, WeakSet
 
-from pyscopg2.sqlalchemy.cancellation import before_a_cancellation, cut_first
-from pyscopg2.sqlalchemy.drivers import DRIVERS
+from pyscopg2.sqlalchemy.cancellation import cut_first
+from pyscopg2.sqlalchemy.drivers import DRIVERS, Driver, installed_driver, require
 from sqlalchemy import event
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, DBAPIError, ResourceClosedError
@@ -50,12 +50,21 @@ class _Pool:
 class SqlalchemyAdapter:
     """`pyscopg2.core.adapter.Adapter` over the public API of SQLAlchemy's asyncio extension."""
 
-    def __init__(self, driver: str = "asyncpg") -> None:
-        """:param driver: ``asyncpg`` or ``psycopg``."""
-        self.driver = driver
-        """The name of the driver."""
-        self._driver = DRIVERS[driver]
+    def __init__(self, driver: str | None = None) -> None:
+        """:param driver: ``asyncpg`` or ``psycopg``; None: the one that is installed, asyncpg
+        first, when it is used for the first time.
+        """
+        self._asked = driver
         self._pools: WeakKeyDictionary[AsyncEngine, _Pool] = WeakKeyDictionary()
+
+    @cached_property
+    def driver(self) -> str:
+        """The name of the driver. `ModuleNotFoundError` where none is installed."""
+        return self._asked or installed_driver()
+
+    @cached_property
+    def _driver(self) -> Driver:
+        return DRIVERS[self.driver]
 
     @cached_property
     def _nowhere(self) -> Engine:
@@ -67,6 +76,8 @@ class SqlalchemyAdapter:
     # Pools
 
     def check_options(self, target: Target, /, **options: Any) -> None:
+        """`ModuleNotFoundError`: the driver is not installed."""
+        require(self.driver)
         self._make_engine(target, options)
         known = self._driver.known_arguments()
         if unknown := dict(options.get("connect_args") or {}).keys() - known:
@@ -88,7 +99,7 @@ class SqlalchemyAdapter:
         event.listen(engine.sync_engine, "connect", remember, insert=True)
         try:
             # Nothing that this waits for, nobody else waits for.
-            await before_a_cancellation(partial(self._abandon, pool), self._connect_once(engine))
+            await cut_first(self._connect_once(engine), partial(self._abandon, pool))
         except BaseException as exc:
             await self.terminate_pool(engine)
             if isinstance(exc, ArgumentError):  # an isolation level that there is not
@@ -232,8 +243,7 @@ class SqlalchemyAdapter:
     def sqlstate(self, exc: BaseException, /) -> str | None:
         # What the driver raised is a part of SQLAlchemy's error.
         raised = exc.orig if isinstance(exc, DBAPIError) else exc
-        code = getattr(raised, "sqlstate", None)
-        return code if isinstance(code, str) else None
+        return None if raised is None else self._driver.sqlstate(raised)
 
     def is_connection_closed(self, connection: AsyncConnection, /) -> bool:
         raw = self._raw(connection)

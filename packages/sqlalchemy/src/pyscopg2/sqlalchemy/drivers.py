@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import os
+import re
 import socket
 from functools import partial
 from importlib import import_module
@@ -12,7 +13,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlencode
 
-from pyscopg2.sqlalchemy.cancellation import before_a_cancellation
+from pyscopg2.sqlalchemy.cancellation import cut_first
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -41,6 +42,13 @@ _WITHOUT_MEANING = frozenset(
 
 _FROM_THE_DIALECT = frozenset({"prepared_statement_cache_size", "prepared_statement_name_func"})
 """Arguments of asyncpg's connect that SQLAlchemy's dialect for it adds."""
+
+_REFUSALS = (
+    (re.compile(r"FATAL: +password authentication failed for user "), "28P01"),
+    (re.compile(r'FATAL: +database ".*" does not exist'), "3D000"),
+)
+"""psycopg gives no SQLSTATE with a failed connect, only what the server said; in another language
+than English it is not understood."""
 
 _IDLE, _ACTIVE = 0, 1
 """`psycopg.pq.TransactionStatus`, without importing a driver that may not be there."""
@@ -72,6 +80,10 @@ class Driver(Protocol):
 
     async def fetch_scalar(self, connection: Any, query: str, /) -> object:
         """Outside of a transaction, unless one is open: one round trip."""
+        ...
+
+    def sqlstate(self, exc: BaseException, /) -> str | None:
+        """Of what this driver raised, or SQLAlchemy's dialect for it."""
         ...
 
 
@@ -112,6 +124,9 @@ class AsyncpgDriver:
     async def fetch_scalar(self, connection: asyncpg.Connection[Any], query: str, /) -> object:
         return await connection.fetchval(query)
 
+    def sqlstate(self, exc: BaseException, /) -> str | None:
+        return _sqlstate(exc)
+
 
 class PsycopgDriver:
     """psycopg 3."""
@@ -145,9 +160,8 @@ class PsycopgDriver:
         return connection.closed
 
     async def fetch_scalar(self, connection: psycopg.AsyncConnection[Any], query: str, /) -> object:
-        return await before_a_cancellation(
-            partial(self.abandon, connection), self._fetch_scalar(connection, query)
-        )
+        fetching = self._fetch_scalar(connection, query)
+        return await cut_first(fetching, partial(self.abandon, connection))
 
     async def _fetch_scalar(
         self, connection: psycopg.AsyncConnection[Any], query: str
@@ -167,25 +181,41 @@ class PsycopgDriver:
             if switch and connection.info.transaction_status == _IDLE:
                 await connection.set_autocommit(False)
 
+    def sqlstate(self, exc: BaseException, /) -> str | None:
+        code = _sqlstate(exc)
+        if code is None and getattr(exc, "pgconn", None) is not None:
+            # Of several addresses the last one counts, which comes first.
+            said = str(exc).partition("Multiple connection attempts failed")[0]
+            return next((code for refusal, code in _REFUSALS if refusal.search(said)), None)
+        return code
+
 
 DRIVERS: Mapping[str, Driver] = {"asyncpg": AsyncpgDriver(), "psycopg": PsycopgDriver()}
 """By the name that SQLAlchemy's URLs have for them; the one that is taken first, first."""
 
 
-def is_installed(name: str) -> bool:
-    """Whether the driver of this name can be imported."""
-    return find_spec(name) is not None
+def require(name: str) -> None:
+    """`ModuleNotFoundError`: the driver of this name is not installed."""
+    if find_spec(name) is None:
+        raise ModuleNotFoundError(
+            f"{name} is not installed: pip install 'pyscopg2-sqlalchemy[{name}]'"
+        )
 
 
 def installed_driver() -> str:
     """The name of the first driver that is installed; `ModuleNotFoundError` where none is."""
     for name in DRIVERS:
-        if is_installed(name):
+        if find_spec(name) is not None:
             return name
     raise ModuleNotFoundError(
         "neither asyncpg nor psycopg is installed: pip install 'pyscopg2-sqlalchemy[asyncpg]' or"
         " 'pyscopg2-sqlalchemy[psycopg]'"
     )
+
+
+def _sqlstate(exc: BaseException) -> str | None:
+    code = getattr(exc, "sqlstate", None)
+    return code if isinstance(code, str) else None
 
 
 def _keywords(function: Callable[..., object]) -> set[str]:
