@@ -1,7 +1,7 @@
 """Hosts come and go; and our own event loop stands still, which is never a host's fault."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -135,9 +135,15 @@ async def test_broken_connections_cost_nobody_a_place() -> None:
             assert bench.roles == "master replica"
 
 
+class NobodyQueuesInTheDriver(FakeAdapter):
+    def acquire_from_pool(self, pool: FakePool, /, **kwargs: Any) -> Awaitable[FakeConnection]:
+        assert self.get_pool_freesize(pool) > 0
+        return super().acquire_from_pool(pool, **kwargs)
+
+
 @virtual
 async def test_the_reserved_connection_is_reserved_under_full_load() -> None:
-    async with Bench(size=3) as bench:
+    async with Bench(size=3, adapter=NobodyQueuesInTheDriver) as bench:
         held = await bench.drain()
         assert len(held) == 3
         reserved = next(c for c in bench.pool("db1").out if c not in held)
@@ -145,6 +151,7 @@ async def test_the_reserved_connection_is_reserved_under_full_load() -> None:
         for _ in range(5):
             await bench.check()
             assert bench.roles == "master replica"
+            assert len(bench.pool("db1").out) == 4
         for connection in held:
             assert not connection.is_closed
             await bench.manager.release(connection)

@@ -159,7 +159,7 @@ async def test_who_waits_gets_the_place_that_frees_first_on_any_host(
     for node in cluster.replicas:
         held = await hold_all(manager, *cluster.replicas)
         waiting = asyncio.create_task(server_of_a_replica(manager))
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0)  # its first step ends in the line
         assert not waiting.done()
         # `hold_all` took two of each host.
         freed = held.pop(0 if node is cluster.replicas[0] else -1)
@@ -255,7 +255,7 @@ async def test_who_is_cancelled_in_the_line_leaves_it(
     await manager.ready()
     held = await hold_all(manager, cluster.primary)
     waiting = [asyncio.create_task(server_of_a_master(manager)) for _ in range(6)]
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0)  # the first step of each ends in the line
     for task in waiting[::2]:
         task.cancel()
     for connection in held:
@@ -346,7 +346,8 @@ async def test_a_frozen_host_keeps_no_cancelled_task(
     await is_asking(frozen, query)
     await asyncio.to_thread(breakable_cluster.freeze, frozen)
     connecting = asyncio.create_task(server_of_a_master(manager))
-    await asyncio.sleep(0.05)
+    pool = pool_of(manager, frozen)
+    await eventually(lambda: manager.get_pool_freesize(pool) == 0, "it has a place to connect on")
     began = time.monotonic()
     asking.cancel()
     connecting.cancel()

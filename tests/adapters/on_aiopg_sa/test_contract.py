@@ -1,14 +1,16 @@
-"""aiopg.sa's adapter keeps the contract."""
+"""aiopg.sa's adapter and manager keep their contracts."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import psycopg2
 import pytest
 from aiopg.sa import Engine, SAConnection
 
-from pyscopg2.aiopg_sa import AiopgSaAdapter
+from pyscopg2.aiopg_sa import AiopgSaAdapter, PoolManager
 from pyscopg2.testing.contract import AdapterContract, Subject
+from pyscopg2.testing.manager_contract import ManagerContract, ManagerSubject
 
 
 def sizes(minimum: int, maximum: int) -> dict[str, Any]:
@@ -30,17 +32,20 @@ async def commit(connection: Any) -> AsyncGenerator[None]:
     await transaction.commit()
 
 
+SUBJECT = Subject(
+    AiopgSaAdapter(),
+    execute=execute,
+    commits=False,
+    autocommit=True,
+    transactions={"begin()": begin, "commit()": commit},
+    sizes=sizes,
+)
+
+
 class TestAiopgSa(AdapterContract[Engine, SAConnection]):
     @pytest.fixture
     def subject(self) -> Subject[Engine, SAConnection]:
-        return Subject(
-            AiopgSaAdapter(),
-            execute=execute,
-            commits=False,
-            autocommit=True,
-            transactions={"begin()": begin, "commit()": commit},
-            sizes=sizes,
-        )
+        return SUBJECT
 
 
 async def execute_in_transaction(connection: Any, sql: str) -> None:
@@ -54,3 +59,9 @@ class TestAiopgSaInATransaction(AdapterContract[Engine, SAConnection]):
     @pytest.fixture
     def subject(self) -> Subject[Engine, SAConnection]:
         return Subject(AiopgSaAdapter(), execute=execute_in_transaction, commits=False, sizes=sizes)
+
+
+class TestPoolManager(ManagerContract[Engine, SAConnection]):
+    @pytest.fixture
+    def subject(self) -> ManagerSubject[Engine, SAConnection]:
+        return ManagerSubject(PoolManager, SUBJECT, errors=(psycopg2.Error, OSError))

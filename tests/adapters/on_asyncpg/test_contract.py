@@ -1,24 +1,47 @@
-"""asyncpg's adapter keeps the contract."""
+"""asyncpg's adapter and manager keep their contracts."""
 
 from typing import TYPE_CHECKING
 
+import asyncpg
 import pytest
 
-from pyscopg2.asyncpg import AsyncpgAdapter
+from pyscopg2.asyncpg import AsyncpgAdapter, PoolManager
 from pyscopg2.testing.contract import AdapterContract, Subject
+from pyscopg2.testing.manager_contract import ManagerContract, ManagerSubject
 
 if TYPE_CHECKING:
     from asyncpg import Pool, Record
     from asyncpg.pool import PoolConnectionProxy
 
+SUBJECT: "Subject[Pool[Record], PoolConnectionProxy[Record]]" = Subject(
+    AsyncpgAdapter(),
+    execute=lambda connection, sql: connection.execute(sql),
+    commits=False,
+    autocommit=True,
+    transactions={"transaction()": lambda connection: connection.transaction()},
+)
+
 
 class TestAsyncpg(AdapterContract["Pool[Record]", "PoolConnectionProxy[Record]"]):
     @pytest.fixture
     def subject(self) -> "Subject[Pool[Record], PoolConnectionProxy[Record]]":
-        return Subject(
-            AsyncpgAdapter(),
-            execute=lambda connection, sql: connection.execute(sql),
-            commits=False,
-            autocommit=True,
-            transactions={"transaction()": lambda connection: connection.transaction()},
+        return SUBJECT
+
+
+class TestPoolManager(ManagerContract["Pool[Record]", "PoolConnectionProxy[Record]"]):
+    @pytest.fixture
+    def subject(self) -> "ManagerSubject[Pool[Record], PoolConnectionProxy[Record]]":
+        return ManagerSubject(
+            PoolManager,
+            SUBJECT,
+            errors=(
+                asyncpg.PostgresError,
+                asyncpg.InterfaceError,
+                asyncpg.InternalClientError,
+                OSError,
+            ),
+            acquire_kwargs={"timeout": 5},
+            release_kwargs={"timeout": 5},
+            # It leaves this behind where a task is cancelled that connects.
+            noise=("unexpected connection_lost() call",),
         )

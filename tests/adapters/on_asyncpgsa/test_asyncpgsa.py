@@ -1,10 +1,8 @@
-"""What is particular to asyncpgsa, and asyncpgsa under the real manager."""
+"""What is particular to asyncpgsa."""
 
 import asyncio
 import contextlib
 import importlib
-import subprocess
-import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, TypeAlias, assert_type
@@ -16,8 +14,6 @@ from asyncpg.pool import PoolConnectionProxy
 
 from pyscopg2.asyncpgsa import AsyncpgsaAdapter, PoolManager
 from pyscopg2.core.dsn import Target, parse_dsn
-from pyscopg2.core.errors import NotReadyError
-from pyscopg2.core.topology import Role
 from pyscopg2.testing.cluster import LocalCluster, Node
 
 sa: Any = importlib.import_module("sqlalchemy")  # it has no types before 2.0
@@ -39,9 +35,6 @@ NAME = "on-asyncpgsa"
 PATIENCE = 30.0
 """Seconds after which a condition is taken for one that never comes, also on a busy machine."""
 
-SOON = 5.0
-"""Seconds within which what happens at once has happened."""
-
 SMALL = {"min_size": 0, "max_size": 2}
 
 
@@ -57,15 +50,10 @@ def whole_cluster() -> Iterator[LocalCluster]:
 
 @pytest.fixture
 def cluster(whole_cluster: LocalCluster) -> Iterator[LocalCluster]:
-    """A primary and a replica; after the test they are well again."""
+    """A primary and a replica; after the test neither is frozen."""
     yield whole_cluster
     for node in whole_cluster.nodes:
         whole_cluster.thaw(node)
-    if not whole_cluster.primary.is_running:
-        whole_cluster.start(whole_cluster.primary)
-    for node in whole_cluster.nodes:
-        if node is not whole_cluster.primary and not (node.is_running and node.role == "replica"):
-            whole_cluster.rejoin(node)
 
 
 @pytest.fixture
@@ -116,17 +104,6 @@ async def no_backends(cluster: LocalCluster, node: Node) -> None:
     await eventually(none, "backends are left")
 
 
-async def write(manager: PoolManager) -> str:
-    """Write through the manager; which server took it."""
-    async with manager.acquire_master() as connection:
-        return str(
-            await fetch(
-                connection,
-                "INSERT INTO items VALUES ('x') RETURNING current_setting('cluster_name')",
-            )
-        )
-
-
 @contextlib.asynccontextmanager
 async def opened(
     target: Target, **options: Any
@@ -150,13 +127,6 @@ async def test_connections_are_typed_as_asyncpgs_own(manager: PoolManager) -> No
     assert_type(awaited, "PoolConnectionProxy[Record]")
     await manager.release(awaited)
     assert_type(await manager.get_pool(read_only=True), "Pool[Record]")
-
-
-async def test_roles(manager: PoolManager, cluster: LocalCluster) -> None:
-    (replica,) = cluster.replicas
-    async with manager.acquire(read_only=True) as connection:
-        assert await fetch(connection, "SHOW cluster_name") == replica.name
-    assert await write(manager) == cluster.primary.name
 
 
 async def test_a_block_ends_nothing_and_each_statement_commits(manager: PoolManager) -> None:
@@ -230,153 +200,6 @@ def test_bad_options_are_known_at_construction(
 ) -> None:
     with pytest.raises(error):
         PoolManager("postgresql://u:s3cret@a,b/d", pool_factory_kwargs=options)
-
-
-async def test_an_unknown_acquire_argument_is_an_error_at_once(manager: PoolManager) -> None:
-    with pytest.raises(TypeError):
-        await manager.acquire_master(no_such_argument=1)
-    pool = await manager.get_pool(read_only=False)
-    assert manager.get_pool_freesize(pool) == 2
-
-
-@pytest.mark.parametrize(
-    ("change", "sqlstate"),
-    [((":{password}@", ":wrong@"), "28P01"), (("/postgres?", "/nowhere?"), "3D000")],
-    ids=["wrong password", "unknown database"],
-)
-async def test_what_cannot_heal_is_told_at_once(
-    cluster: LocalCluster, change: tuple[str, str], sqlstate: str
-) -> None:
-    old, new = (text.format(password=cluster.password) for text in change)
-    dsn = f"{cluster.dsn}?application_name={NAME}"
-    async with PoolManager(dsn.replace(old, new)) as manager:
-        with pytest.raises(NotReadyError) as caught:
-            await asyncio.wait_for(manager.ready(timeout=60), PATIENCE)
-        assert isinstance(caught.value.__cause__, asyncpg.PostgresError)
-        assert AsyncpgsaAdapter().sqlstate(caught.value.__cause__) == sqlstate
-
-
-# Failures
-
-
-async def test_failover(manager: PoolManager, cluster: LocalCluster) -> None:
-    old, (new,) = cluster.primary, cluster.replicas
-    loop = asyncio.get_running_loop()
-    written: list[tuple[float, str]] = []
-
-    over = asyncio.Event()
-
-    async def keep_writing() -> None:
-        while not over.is_set():
-            began = loop.time()
-            try:
-                written.append((began, await write(manager)))
-            except BROKEN:
-                pass
-            await asyncio.sleep(0.01)
-
-    async with asyncio.TaskGroup() as group:
-        for _ in range(2):
-            group.create_task(keep_writing())
-        try:
-            await eventually(lambda: bool(written))
-            await asyncio.to_thread(cluster.kill, old)
-            await eventually(lambda: manager.topology[old.address].role is Role.UNAVAILABLE)
-            await asyncio.to_thread(cluster.promote, new)
-            promoted = loop.time()
-            await eventually(lambda: written[-1][1] == new.name)
-        finally:
-            over.set()
-    assert next(at for at, name in written if name == new.name) - promoted < 2
-    await asyncio.to_thread(cluster.rejoin, old)
-    await asyncio.wait_for(manager.wait_replicas_ready(1), PATIENCE)
-    async with manager.acquire_replica() as connection:
-        assert await fetch(connection, "SHOW cluster_name") == old.name
-
-
-async def test_a_restart_in_place(manager: PoolManager, cluster: LocalCluster) -> None:
-    primary = cluster.primary
-    before = await manager.get_pool(read_only=False)
-    held = await manager.acquire_master()
-    await asyncio.to_thread(cluster.stop, primary)
-    await eventually(lambda: manager.topology[primary.address].role is Role.UNAVAILABLE)
-    await asyncio.to_thread(cluster.start, primary)
-    assert await write(manager) == primary.name
-    assert await manager.get_pool(read_only=False) is not before
-    assert manager.is_connection_closed(held)
-    with pytest.raises(BROKEN):
-        await fetch(held, "SELECT 1")
-    await manager.release(held)
-
-
-async def test_a_frozen_host_costs_its_users_an_error_and_nobody_else_anything(
-    cluster: LocalCluster,
-) -> None:
-    primary, (replica,) = cluster.primary, cluster.replicas
-    async with manage(cluster, refresh_timeout=0.5, abandon_timeout=1) as manager:
-        await manager.ready()
-        held = await manager.acquire_master()
-        query = asyncio.ensure_future(fetch(held, "SELECT pg_sleep(0.01), pg_sleep(60)"))
-        await asyncio.sleep(0)
-        await asyncio.to_thread(cluster.freeze, primary)
-        with pytest.raises(BROKEN):
-            await asyncio.wait_for(asyncio.shield(query), PATIENCE)
-        await manager.release(held)
-        async with manager.acquire_replica() as connection:
-            assert await fetch(connection, "SHOW cluster_name") == replica.name
-        await asyncio.to_thread(cluster.thaw, primary)
-        cluster.psql(
-            primary,
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE query LIKE '%pg_sleep(60)%' AND pid <> pg_backend_pid()",
-        )
-        assert await write(manager) == primary.name
-
-
-async def test_closing_with_a_frozen_host_and_connections_out(cluster: LocalCluster) -> None:
-    manager = manage(cluster)
-    await manager.ready()
-    connections = [await manager.acquire_master() for _ in range(2)]
-    query = asyncio.ensure_future(fetch(connections[0], "SELECT 1"))
-    await asyncio.to_thread(cluster.freeze, cluster.primary)
-    second = asyncio.ensure_future(fetch(connections[1], "SELECT 1"))
-    await asyncio.sleep(0)
-    await asyncio.wait_for(manager.close(timeout=0.1), SOON)
-    await asyncio.wait([query, second], timeout=SOON)
-    assert isinstance(second.exception(), BROKEN)
-    query.exception()
-    await eventually(lambda: asyncio.all_tasks() == {asyncio.current_task()}, "all tasks end")
-
-
-def test_a_program_that_closes_nothing_ends_at_once(cluster: LocalCluster) -> None:
-    program = f"""
-import asyncio
-from pyscopg2.asyncpgsa import PoolManager
-
-async def main():
-    manager = PoolManager({cluster.dsn + "?application_name=" + NAME!r}, acquire_timeout=20)
-    await manager.ready()
-    held = await manager.acquire_master()
-    print("ready", flush=True)
-    await asyncio.to_thread(input)
-    return manager, held
-
-asyncio.run(main())
-print("done", flush=True)
-"""
-    with subprocess.Popen(
-        [sys.executable, "-c", program],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        cluster.freeze(cluster.primary)
-        out, err = process.communicate("\n", timeout=SOON)
-    assert (out, process.returncode) == ("done\n", 0), err
-    assert err == ""
 
 
 # The adapter's own

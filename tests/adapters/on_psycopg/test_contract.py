@@ -1,16 +1,18 @@
-"""psycopg's adapter keeps the contract."""
+"""psycopg's adapter and manager keep their contracts."""
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
+import psycopg
 import pytest
 from psycopg import IsolationLevel
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
-from pyscopg2.psycopg import PsycopgAdapter
+from pyscopg2.psycopg import PoolManager, PsycopgAdapter
 from pyscopg2.psycopg.watch import Connection, Pool
 from pyscopg2.testing.contract import AdapterContract, Subject
+from pyscopg2.testing.manager_contract import ManagerContract, ManagerSubject
 
 
 async def execute(connection: Connection, sql: str) -> None:
@@ -27,12 +29,13 @@ TRANSACTIONS: dict[str, Callable[[Connection], AbstractAsyncContextManager[objec
     "transaction()": lambda connection: connection.transaction(),
     "commit()": commit,
 }
+SUBJECT = Subject(PsycopgAdapter(), execute=execute, commits=True, transactions=TRANSACTIONS)
 
 
 class TestPsycopg(AdapterContract[Pool, Connection]):
     @pytest.fixture
     def subject(self) -> Subject[Pool, Connection]:
-        return Subject(PsycopgAdapter(), execute=execute, commits=True, transactions=TRANSACTIONS)
+        return SUBJECT
 
 
 class TestPsycopgConfigured(AdapterContract[Pool, Connection]):
@@ -59,4 +62,18 @@ class TestPsycopgConfigured(AdapterContract[Pool, Connection]):
             commits=True,
             transactions=TRANSACTIONS,
             options=options,
+        )
+
+
+class TestPoolManager(ManagerContract[Pool, Connection]):
+    @pytest.fixture
+    def subject(self) -> ManagerSubject[Pool, Connection]:
+        return ManagerSubject(
+            PoolManager,
+            SUBJECT,
+            errors=(psycopg.Error,),
+            commit=lambda connection: connection.commit(),
+            acquire_kwargs={"timeout": 5},
+            # The pool's words where a program ends while its workers connect.
+            noise=("error connecting in 'pool-", "_GatheringFuture exception was never retrieved"),
         )

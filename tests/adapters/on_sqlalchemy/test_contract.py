@@ -1,14 +1,18 @@
-"""SQLAlchemy's adapter keeps the contract, over either driver."""
+"""SQLAlchemy's adapter and manager keep their contracts, over either driver."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
+import asyncpg
+import psycopg
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
-from pyscopg2.sqlalchemy import SqlalchemyAdapter
+from pyscopg2.sqlalchemy import PoolManager, SqlalchemyAdapter
 from pyscopg2.testing.contract import AdapterContract, Subject
+from pyscopg2.testing.manager_contract import ManagerContract, ManagerSubject
 
 
 @asynccontextmanager
@@ -49,3 +53,29 @@ class TestPsycopg(AdapterContract[AsyncEngine, AsyncConnection]):
     @pytest.fixture
     def subject(self) -> Subject[AsyncEngine, AsyncConnection]:
         return subject_of("psycopg")
+
+
+def manager_subject_of(
+    driver: str, error: type[Exception]
+) -> ManagerSubject[AsyncEngine, AsyncConnection]:
+    return ManagerSubject(
+        PoolManager,
+        subject_of(driver),
+        errors=(SQLAlchemyError, error, OSError),
+        commit=lambda connection: connection.commit(),
+        scheme=f"postgresql+{driver}",
+        # asyncpg's own, where a connect is cancelled.
+        noise=("TLSUpgradeProto", "unexpected connection_lost() call"),
+    )
+
+
+class TestPoolManagerOverAsyncpg(ManagerContract[AsyncEngine, AsyncConnection]):
+    @pytest.fixture
+    def subject(self) -> ManagerSubject[AsyncEngine, AsyncConnection]:
+        return manager_subject_of("asyncpg", asyncpg.PostgresError)
+
+
+class TestPoolManagerOverPsycopg(ManagerContract[AsyncEngine, AsyncConnection]):
+    @pytest.fixture
+    def subject(self) -> ManagerSubject[AsyncEngine, AsyncConnection]:
+        return manager_subject_of("psycopg", psycopg.Error)

@@ -3,14 +3,10 @@
 import asyncio
 import contextlib
 import gc
-import inspect
 import logging
 import re
-import subprocess
-import sys
 import time
 from functools import partial
-from pathlib import Path
 from typing import Any, assert_type
 
 import pytest
@@ -19,10 +15,8 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import AssertionPool, NullPool, StaticPool
 
-from pyscopg2.base import BasePoolManager
 from pyscopg2.core.dsn import Target, parse_dsn
 from pyscopg2.core.errors import DsnError, NotReadyError
-from pyscopg2.core.topology import Role
 from pyscopg2.sqlalchemy import PoolManager, SqlalchemyAdapter, drivers
 from pyscopg2.testing.cluster import LocalCluster, Node
 
@@ -35,7 +29,6 @@ from .support import (
     insert,
     notes,
     scalar,
-    with_driver,
 )
 
 # DSNs
@@ -105,10 +98,6 @@ def test_errors_in_a_dsn_name_the_place_in_what_was_given(driver: str) -> None:
 def test_a_dsn_is_a_text(dsn: Any) -> None:
     with pytest.raises(TypeError, match="a DSN is a str"):
         PoolManager(dsn)
-
-
-def test_the_arguments_are_those_of_every_manager() -> None:
-    assert inspect.signature(PoolManager) == inspect.signature(BasePoolManager)
 
 
 # Options
@@ -200,15 +189,6 @@ async def test_users_have_what_they_asked_for_and_the_monitor_one_more(
     await eventually(
         lambda: backends(cluster, cluster.primary) == kept + 1, f"{kept} and the monitor's"
     )
-
-
-async def test_acquire_and_release_take_no_arguments(make_manager: MakeManager) -> None:
-    manager = make_manager()
-    with pytest.raises(TypeError, match="no_such_argument"):
-        await manager.acquire_master(no_such_argument=1)
-    connection = await manager.acquire_master()
-    with pytest.raises(TypeError, match="no_such_argument"):
-        await manager.release(connection, no_such_argument=1)
 
 
 async def test_parameters_of_the_dsn_reach_the_driver(
@@ -467,177 +447,3 @@ async def test_a_cancelled_close_of_a_frozen_hosts_pool_ends_at_once_and_quietly
 def target_of(node: Node) -> Target:
     (target,) = parse_dsn(f"{node.dsn}?application_name={APPLICATION}")
     return target
-
-
-# Hosts that go and come
-
-
-async def writes(manager: PoolManager) -> str:
-    """Write a row; the name of the server that took it."""
-    async with manager.acquire_master() as connection, connection.begin():
-        await insert(connection, "x")
-        return str(await scalar(connection, "SHOW cluster_name"))
-
-
-async def test_writes_go_on_after_a_kill_and_a_promotion(
-    make_manager: MakeManager, cluster: LocalCluster, caplog: pytest.LogCaptureFixture
-) -> None:
-    old, (new, *_) = cluster.primary, cluster.replicas
-    manager = make_manager()
-    await manager.ready(1, 1)
-    assert await writes(manager) == old.name
-    held = await manager.acquire_master()
-    await insert(held, "lost")
-    try:
-        await asyncio.to_thread(cluster.kill, old)
-        await asyncio.to_thread(cluster.promote, new)
-        promoted = time.monotonic()
-        while True:
-            try:
-                name = await writes(manager)
-                break
-            except DBAPIError:
-                await asyncio.sleep(0.01)
-        assert name == new.name
-        assert time.monotonic() - promoted < 2
-        with pytest.raises(SQLAlchemyError):
-            await held.commit()
-        await manager.release(held)
-    finally:
-        await asyncio.to_thread(cluster.rejoin, old)
-    await eventually(lambda: manager.topology[old.address].role is Role.REPLICA, f"{old!r} is back")
-    async with manager.acquire_replica() as connection:
-        assert await scalar(connection, "SHOW cluster_name") == old.name
-    assert [r for r in caplog.records if r.levelno >= logging.ERROR] == []
-
-
-async def test_a_restart_in_place_costs_a_moment(
-    make_manager: MakeManager, cluster: LocalCluster
-) -> None:
-    manager = make_manager()
-    assert await writes(manager) == cluster.primary.name
-    await asyncio.to_thread(cluster.kill, cluster.primary)
-    await asyncio.to_thread(cluster.start, cluster.primary)
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            try:
-                assert await writes(manager) == cluster.primary.name
-                break
-            except DBAPIError:
-                await asyncio.sleep(0.01)
-
-
-async def test_a_frozen_host_hangs_nobody(make_manager: MakeManager, cluster: LocalCluster) -> None:
-    manager = make_manager(refresh_delay=0.1, refresh_timeout=0.5, abandon_timeout=1.0)
-    await manager.ready(1, 1)
-    frozen = cluster.primary
-
-    async def user() -> None:
-        async with manager.acquire_master() as connection:
-            await insert(connection, "lost")
-            cluster.freeze(frozen)
-            await scalar(connection, "SELECT 1")
-
-    try:
-        with pytest.raises(DBAPIError):
-            async with asyncio.timeout(PATIENCE):
-                await user()
-        assert manager.topology[frozen.address].role is Role.UNAVAILABLE
-        began = time.monotonic()
-        await manager.terminate()
-        assert time.monotonic() - began < 5
-    finally:
-        cluster.thaw(frozen)
-    assert notes(cluster) == []
-
-
-@pytest.mark.parametrize("frozen", [False, True], ids=["well", "frozen"])
-async def test_terminate_leaves_nothing_with_everything_out(
-    make_manager: MakeManager, cluster: LocalCluster, frozen: bool
-) -> None:
-    manager = make_manager()
-    held = [await manager.acquire_master() for _ in range(3)]
-    await insert(held[0], "lost")
-    query = asyncio.ensure_future(scalar(held[1], "SELECT pg_sleep(60)"))
-    where = "wait_event = 'PgSleep'"
-    await eventually(lambda: backends(cluster, cluster.primary, where), "the query runs")
-    if frozen:
-        cluster.freeze(cluster.primary)
-    try:
-        began = time.monotonic()
-        await manager.terminate()
-        assert time.monotonic() - began < 5
-        with pytest.raises(SQLAlchemyError):
-            await asyncio.wait_for(query, PATIENCE)
-    finally:
-        cluster.thaw(cluster.primary)
-    # A server learns of a dead client only when it has something to say to it.
-    cluster.psql(
-        cluster.primary,
-        f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {where}",
-    )
-    with pytest.raises(SQLAlchemyError):
-        await held[0].commit()
-
-
-async def test_close_lets_running_work_finish(
-    make_manager: MakeManager, cluster: LocalCluster
-) -> None:
-    manager = make_manager()
-    connection = await manager.acquire_master()
-    await insert(connection, "kept")
-    closing = asyncio.ensure_future(manager.close())
-    await scalar(connection, "SELECT pg_sleep(0.2)")
-    assert not closing.done()
-    await connection.commit()
-    await manager.release(connection)
-    await asyncio.wait_for(closing, PATIENCE)
-    assert notes(cluster) == ["kept"]
-
-
-PROGRAM = """
-import asyncio
-import sys
-
-from sqlalchemy import text
-
-from pyscopg2.sqlalchemy import PoolManager
-
-
-async def main():
-    manager = PoolManager(sys.argv[1])
-    async with manager.acquire_master(timeout=20) as connection:
-        await connection.execute(text("SELECT 1"))
-    held = await manager.acquire_replica(timeout=20)
-    print("ending", flush=True)
-    await asyncio.to_thread(sys.stdin.readline)
-
-
-asyncio.run(main())
-"""
-
-
-@pytest.mark.parametrize("frozen", [False, True], ids=["well", "frozen"])
-async def test_a_program_that_never_closes_its_manager_ends_at_once(
-    cluster: LocalCluster, driver: str, tmp_path: Path, frozen: bool
-) -> None:
-    program = tmp_path / "program.py"
-    program.write_text(PROGRAM)
-    dsn = with_driver(cluster.dsn, driver)
-    with subprocess.Popen(
-        [sys.executable, "-W", "error", str(program), dsn],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        assert await asyncio.to_thread(process.stdout.readline) == "ending\n"
-        if frozen:
-            cluster.freeze(cluster.primary)
-        try:
-            began = time.monotonic()
-            await asyncio.to_thread(process.communicate, "\n", PATIENCE)
-            assert time.monotonic() - began < 4
-        finally:
-            cluster.thaw(cluster.primary)
-    assert process.returncode == 0

@@ -17,9 +17,11 @@ class Background:
     def __len__(self) -> int:
         return len(self._tasks)
 
-    def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run it; what it raises is logged at level DEBUG, since nobody is there to be told."""
-        self.adopt(asyncio.get_running_loop().create_task(work))
+        task = asyncio.get_running_loop().create_task(work)
+        self.adopt(task)
+        return task
 
     def adopt(self, task: asyncio.Future[Any]) -> None:
         """Look after a task that its creator may not wait for to the end."""

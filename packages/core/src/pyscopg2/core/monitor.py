@@ -236,7 +236,11 @@ class Monitor(Generic[PoolT, ConnT]):
             except Exception as exc:
                 # Maybe only this connection is broken: a new one tells.
                 logger.debug("%s asked anew: %s", self._target.address, self._describe(exc))
-                self._drop_reserved()
+                returning = self._drop_reserved()
+                if returning is not None:
+                    # Its place first: under full load the driver has no other for the next one,
+                    # and need not wake who queues inside it.
+                    await asyncio.wait({returning})
                 await self._reserve(reserved.pool)
         if self._reserved is None:
             raise asyncio.CancelledError
@@ -277,17 +281,19 @@ class Monitor(Generic[PoolT, ConnT]):
         self._rich = True
         self._reserved = Reserved(pool, connection)
 
-    def _drop_reserved(self) -> None:
-        """Terminate it and give it back to its pool, without waiting for either.
+    def _drop_reserved(self) -> asyncio.Task[None] | None:
+        """Terminate it and give it back to its pool, without waiting for either; returns the task
+        that gives it back.
 
         The end of a pool that was published is for those who follow the store; one that was not
         ends here.
         """
         reserved, self._reserved = self._reserved, None
-        if reserved is not None:
-            self._adapter.terminate_connection(reserved.connection)
-            published = self._store.topology[self._target.address].pool is reserved.pool
-            self._background.spawn(self._give_back(reserved, published))
+        if reserved is None:
+            return None
+        self._adapter.terminate_connection(reserved.connection)
+        published = self._store.topology[self._target.address].pool is reserved.pool
+        return self._background.spawn(self._give_back(reserved, published))
 
     async def _give_back(self, reserved: Reserved[PoolT, ConnT], published: bool) -> None:
         async with asyncio.timeout(self._refresh_timeout):

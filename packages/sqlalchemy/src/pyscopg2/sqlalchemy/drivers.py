@@ -43,12 +43,14 @@ _WITHOUT_MEANING = frozenset(
 _FROM_THE_DIALECT = frozenset({"prepared_statement_cache_size", "prepared_statement_name_func"})
 """Arguments of asyncpg's connect that SQLAlchemy's dialect for it adds."""
 
-_REFUSALS = (
-    (re.compile(r"FATAL: +password authentication failed for user "), "28P01"),
-    (re.compile(r'FATAL: +database ".*" does not exist'), "3D000"),
-)
-"""psycopg gives no SQLSTATE with a failed connect, only what the server said; in another language
-than English it is not understood."""
+_REFUSALS = {
+    re.compile(r"FATAL: +password authentication failed for user "): "28P01",
+    re.compile(r"FATAL: +(no pg_hba\.conf entry for|pg_hba\.conf rejects connection for)"): "28000",
+    re.compile(r'FATAL: +role ".*" (does not exist|is not permitted to log in)'): "28000",
+    re.compile(r'FATAL: +database ".*" does not exist'): "3D000",
+}
+"""libpq keeps the SQLSTATE of a failed connect to itself, so psycopg gives only what the server
+said; in another language than English it is not understood."""
 
 _IDLE, _ACTIVE = 0, 1
 """`psycopg.pq.TransactionStatus`, without importing a driver that may not be there."""
@@ -183,11 +185,14 @@ class PsycopgDriver:
 
     def sqlstate(self, exc: BaseException, /) -> str | None:
         code = _sqlstate(exc)
-        if code is None and getattr(exc, "pgconn", None) is not None:
-            # Of several addresses the last one counts, which comes first.
-            said = str(exc).partition("Multiple connection attempts failed")[0]
-            return next((code for refusal, code in _REFUSALS if refusal.search(said)), None)
-        return code
+        pgconn = getattr(exc, "pgconn", None)
+        if code is not None or pgconn is None:
+            return code
+        if pgconn.needs_password:
+            return "28P01"  # libpq had none to send
+        # Of several addresses the last one counts, which comes first.
+        said = str(exc).partition("Multiple connection attempts failed")[0]
+        return next((code for refusal, code in _REFUSALS.items() if refusal.search(said)), None)
 
 
 DRIVERS: Mapping[str, Driver] = {"asyncpg": AsyncpgDriver(), "psycopg": PsycopgDriver()}
