@@ -269,7 +269,7 @@ def everything_told(exc: BaseException, *others: object) -> str:
     [
         (f"postgresql://app:{SECRET}@host:port/shop", "port"),
         (f"postgresql://app:{SECRET}@host:99999/shop", "port"),
-        (f"postgresql://app:{SECRET}@host/shop?nonsense=1", "unknown parameter"),
+        (f"postgresql://app:{SECRET}@host/shop?sslmode=nonsense", "sslmode"),
         (f"postgresql://app:{SECRET}@[::1/shop", r"\["),
         (f"http://app:{SECRET}@host/shop", "."),
         (f"host=a,b port=1,2,3 password={SECRET}", "port"),

@@ -252,7 +252,9 @@ def test_bad_options_are_known_at_construction(
 
 def test_a_parameter_that_this_libpq_refuses_is_known_at_construction() -> None:
     with pytest.raises(ValueError, match="libpq") as caught:
-        PoolManager("host=a password=s3cret servicefile=x")
+        AiopgSaAdapter().check_options(
+            Target("a", 1, password="s3cret", params={"servicefile": "x"})
+        )
     assert "s3cret" not in str(caught.value)
     with pytest.raises(ValueError, match="libpq") as caught:
         PoolManager("postgresql://u:s3cret%FF@a/d")

@@ -9,13 +9,12 @@ from pg8000_threads.connection import Connection
 from pg8000_threads.pool import Pool
 from pyscopg2.base import BasePoolManager
 from pyscopg2.core.adapter import Adapter
+from pyscopg2.core.demands import supported
 from pyscopg2.core.dsn import Target
 
-_PARAMS = {"application_name", "options", "sslmode"} | {
-    "load_balance_hosts",  # to choose the host
-    "target_session_attrs",  # is the manager's work
-}
-_PLAIN = {None, "disable", "allow", "prefer"}
+_PARAMS = {"application_name", "options"}
+"""Of the DSN's other parameters, what `Connection` makes use of. Who asks for TLS must not go
+without: `supported` refuses that."""
 
 
 class Pg8000Adapter:
@@ -71,16 +70,8 @@ class PoolManager(BasePoolManager[Pool, Connection]):
 
 
 def _checked(target: Target, *, max_size: int = 10) -> tuple[Target, int]:
-    """The target, and the pool's size: the user's, and one for the monitor.
-
-    What the DSN asks for and this cannot give is an error: who asks for TLS must not go without.
-    """
+    """The target, and the pool's size: the user's, and one for the monitor."""
     if max_size < 1:
         raise ValueError("max_size is at least 1")
-    if not target.user:
-        raise ValueError("pg8000 needs a user")
-    if target.params.get("sslmode") not in _PLAIN:
-        raise ValueError("no TLS here")
-    if unknown := target.params.keys() - _PARAMS:
-        raise ValueError(f"no such parameter here: {', '.join(sorted(unknown))}")
+    supported(target, _PARAMS)
     return target, max_size + 1

@@ -11,12 +11,13 @@ from typing import Any, Generic, Self, cast
 from pyscopg2.balancer_policy import BalancerPolicy, GreedyBalancerPolicy
 from pyscopg2.core import journal
 from pyscopg2.core.acquire import AcquireContext
-from pyscopg2.core.adapter import Adapter, ChecksOptions, ConnT, PoolT
+from pyscopg2.core.adapter import Adapter, ChecksOptions, ConnT, PoolT, TakesExtraParams
 from pyscopg2.core.background import Background
 from pyscopg2.core.checkout import Checkouts
-from pyscopg2.core.dsn import Target, parse_dsn
+from pyscopg2.core.dsn import Target
 from pyscopg2.core.errors import NotReadyError, PoolManagerClosedError
 from pyscopg2.core.monitor import Monitor
+from pyscopg2.core.resolve import Surroundings, resolve
 from pyscopg2.core.selection import Request, eligible
 from pyscopg2.core.spell import Spell
 from pyscopg2.core.store import Store
@@ -61,9 +62,11 @@ class BasePoolManager(Generic[PoolT, ConnT]):
         abandon_timeout: float = 10.0,
         fencing: bool = True,
     ) -> None:
-        """Nothing is opened here. All times are in seconds.
+        """No connection is opened here. All times are in seconds.
 
-        :param dsn: one or more hosts, as a URI or in keyword/value form, as libpq reads it.
+        :param dsn: one or more hosts, as a URI or in keyword/value form, as libpq reads it. What
+            it does not say is taken, here and now, from where libpq takes it: the environment, a
+            service file and the password file, small files that are read while the caller waits.
         :param acquire_timeout: for all the work of one `acquire`, unless it is told otherwise.
         :param refresh_delay: from one check of a host to the next, while nothing is suspected.
         :param refresh_timeout: a check unanswered for so long makes the host unavailable; a reset,
@@ -79,7 +82,7 @@ class BasePoolManager(Generic[PoolT, ConnT]):
         :param abandon_timeout: connections that are out on a host which has not answered for so
             long are terminated.
         :param fencing: whether a master is superseded by one on a newer timeline.
-        :raises DsnError: libpq would refuse the DSN.
+        :raises DsnError: libpq would refuse the DSN, or what it finds beside it.
         :raises TypeError: an argument of the wrong kind; ``host``, ``port`` or ``dsn`` in
             ``pool_factory_kwargs``, or an option that the driver does not know.
         :raises ValueError: a number out of its range, or a pool option the driver would refuse.
@@ -97,10 +100,10 @@ class BasePoolManager(Generic[PoolT, ConnT]):
         self._refresh_timeout = _seconds("refresh_timeout", refresh_timeout)
         self._fallback_master = fallback_master
         self._weight = _weight(master_as_replica_weight)
-        self._targets = _targets(dsn, self.adapters)
         for scheme, adapter in self.adapters.items():
             if dsn.startswith(scheme):
                 self.adapter = adapter
+        self._targets = _targets(dsn, self.adapter, self.adapters)
         if isinstance(self.adapter, ChecksOptions):
             for target in self._targets.values():
                 self.adapter.check_options(target, **options)
@@ -514,9 +517,13 @@ def _roles_ready(masters_count: int, replicas_count: int, topology: Topology) ->
     return len(topology.masters) >= masters_count and len(topology.replicas) >= replicas_count
 
 
-def _targets(dsn: str, schemes: Iterable[str]) -> dict[str, Target]:
+def _targets(dsn: str, adapter: object, schemes: Iterable[str]) -> dict[str, Target]:
     """By address, in the order of the DSN."""
-    return {target.address: target for target in parse_dsn(dsn, schemes=schemes)}
+    extra_params = adapter.extra_params if isinstance(adapter, TakesExtraParams) else False
+    resolved = resolve(dsn, Surroundings.here(), extra_params=extra_params, schemes=schemes)
+    for warning in resolved.warnings:
+        journal.logger.warning("%s", warning)
+    return {target.address: target for target in resolved.targets}
 
 
 def _policy(policy: BalancerPolicy | type[BalancerPolicy]) -> BalancerPolicy:

@@ -203,9 +203,7 @@ def _is_known_to_libpq(name: str) -> bool:
 
 def _settings(target: Target, options: dict[str, Any]) -> dict[str, Any]:
     """What libpq is told. `ValueError` where it would not take that."""
-    settings: dict[str, Any] = {
-        name: value for name, value in target.to_kwargs().items() if name not in _OURS
-    }
+    settings: dict[str, Any] = dict(target.to_kwargs())
     settings |= {
         "dbname" if name == "database" else name: value
         for name, value in options.items()

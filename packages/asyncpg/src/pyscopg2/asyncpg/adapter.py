@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import ssl
 from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import asyncpg
+from pyscopg2.core.demands import supported
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -19,26 +21,36 @@ if TYPE_CHECKING:
 _SIZES = {"min_size": 10, "max_size": 10}
 """asyncpg's defaults (`asyncpg.create_pool`)."""
 
-_FROM_THE_TARGET = {"dsn", "host", "port", "loop"}
+_FROM_THE_TARGET = {"dsn", "host", "port", "passfile", "service", "servicefile", "loop"}
 
-_OURS = {"target_session_attrs", "load_balance_hosts"}
-"""They steer the choice of a host, which is the manager's."""
+_CHOICE_OF_HOST = {"target_session_attrs", "load_balance_hosts"}
+"""The manager's."""
 
-_WITHOUT_MEANING = {
-    "client_encoding",  # asyncpg speaks UTF-8 only
-    "fallback_application_name",
-    "gssencmode",
-    "keepalives",
-    "keepalives_count",
-    "keepalives_idle",
-    "keepalives_interval",
-    "tcp_user_timeout",
+_KNOWN = {
+    "application_name",
+    "connect_timeout",
+    "gsslib",
+    "krbsrvname",
+    "options",
+    "replication",
+    "ssl_max_protocol_version",
+    "ssl_min_protocol_version",
+    "sslcert",
+    "sslcrl",
+    "sslkey",
+    "sslmode",
+    "sslnegotiation",
+    "sslpassword",
+    "sslrootcert",
 }
-"""libpq's own, which asyncpg would send to the server as settings that it does not know."""
+"""Of libpq's parameters, those that have an effect. The server sees some of them."""
 
 
 class AsyncpgAdapter:
     """`pyscopg2.core.adapter.Adapter` over asyncpg's public API."""
+
+    extra_params = True
+    """asyncpg makes them settings of the session."""
 
     def check_options(self, target: Target, /, **options: Any) -> None:
         if unknown := options.keys() - _known_options():
@@ -53,6 +65,7 @@ class AsyncpgAdapter:
             raise ValueError(
                 f"min_size ({sizes['min_size']}) is above max_size ({sizes['max_size']})"
             )
+        _connect_arguments(target)
 
     async def create_pool(self, target: Target, /, **options: Any) -> Pool[Record]:
         arguments = _connect_arguments(target) | options
@@ -137,21 +150,20 @@ def _known_options() -> set[str]:
         **inspect.signature(asyncpg.connect).parameters,
     }
     named = (p.name for p in parameters.values() if p.kind is p.KEYWORD_ONLY)
-    return set(named) - _FROM_THE_TARGET
+    return set(named) - _FROM_THE_TARGET - _CHOICE_OF_HOST
 
 
 def _connect_arguments(target: Target) -> dict[str, Any]:
     """A target as `asyncpg.connect` takes it: what has no argument of its own goes as a DSN."""
-    params = {
-        name: value
-        for name, value in target.params.items()
-        if name not in _OURS and name not in _WITHOUT_MEANING
-    }
+    params = supported(target, _KNOWN)
+    if fallback := target.params.get("fallback_application_name"):
+        params["application_name"] = params.get("application_name") or fallback
     arguments: dict[str, Any] = {
         "host": target.hostaddr or target.host,
         "port": target.port,
         "user": target.user,
-        "password": target.password,
+        # Not None: asyncpg would look for one, in places and by rules of its own.
+        "password": target.password or "",
         "database": target.dbname,
         # Of one host there is nothing to choose, whatever the environment says.
         "target_session_attrs": "any",
@@ -159,6 +171,11 @@ def _connect_arguments(target: Target) -> dict[str, Any]:
     connect_timeout = params.pop("connect_timeout", None)
     if connect_timeout is not None and int(connect_timeout) > 0:
         arguments["timeout"] = int(connect_timeout)
+    if params.get("sslrootcert") == "system":
+        # A file's name to asyncpg.
+        del params["sslrootcert"]
+        params.pop("sslmode", None)
+        arguments["ssl"] = ssl.create_default_context()
     if params:
         arguments["dsn"] = f"postgresql://?{urlencode(params)}"
     return arguments

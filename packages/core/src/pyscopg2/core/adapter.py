@@ -17,7 +17,7 @@ These rules hold for all of them:
 - Pools and connections are told apart by identity. They need not be hashable.
 """
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Container
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from pyscopg2.core.dsn import Target
@@ -127,4 +127,14 @@ class ChecksOptions(Protocol):
         `TypeError` for an option that the driver does not know, `ValueError` for a value, or a
         parameter of the DSN, that it would refuse.
         """
+        ...
+
+
+@runtime_checkable
+class TakesExtraParams(Protocol):
+    """What an adapter may add: its driver takes parameters in a DSN that libpq does not know."""
+
+    @property
+    def extra_params(self) -> bool | Container[str]:
+        """All of them (asyncpg makes them settings of the session), or those contained."""
         ...

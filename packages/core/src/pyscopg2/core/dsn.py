@@ -2,7 +2,7 @@
 
 The rules are those of `PQconninfoParse` and of the host lists in `PQconnectStart` (the libpq
 manual, "Connection Strings", 34.1.1 in PostgreSQL 16), taken from libpq 18. Only the text counts:
-no environment, no service or password file, and no default but port 5432.
+no environment, no service or password file, and no default but port 5432; `resolve` adds those.
 
 Where a DSN is malformed, its password may stand anywhere: before a stray ``@``, behind an unquoted
 space, in place of a port. So errors name the place and the reason and never quote the text.
@@ -106,8 +106,8 @@ class Target:
 
     def __repr__(self) -> str:
         shown = {
-            "host": self.host and _shown_host(self.host),
-            "hostaddr": self.hostaddr,
+            "host": _shown_host(self.host) if self.host else None,
+            "hostaddr": self.hostaddr or None,
             "port": self.port,
             "user": self.user,
             "password": self.password and _HIDDEN,
@@ -181,6 +181,16 @@ def parse_dsn(
     connect to that host. Its message names the place, positions counted from 1, and never quotes
     the text.
     """
+    return make_targets(read_values(text, extra_params=extra_params, schemes=schemes))
+
+
+def read_values(
+    text: str, *, extra_params: bool | Container[str] = False, schemes: Iterable[str] = ()
+) -> dict[str, str]:
+    """The values in a DSN by libpq's keywords, lists of hosts as they stand; for `make_targets`.
+
+    Errors as `parse_dsn`, but for those of host lists.
+    """
     # Callers without a type checker pass None (an unset variable) or bytes.
     if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"a DSN is a str, not {type(text).__name__}")
@@ -189,11 +199,11 @@ def parse_dsn(
     if not _is_encodable(text):
         raise DsnError("the text contains a lone surrogate, which has no bytes")
     if text.startswith((*schemes, *_URI_SCHEMES)):
-        return _targets(_collect(_read_uri(text), extra_params))
+        return _collect(_read_uri(text), extra_params)
     if "://" in text.partition("=")[0]:
         known = ", ".join((*schemes, " or ".join(_URI_SCHEMES)))
         raise DsnError(f"the scheme of a URI is {known}, in lower case")
-    return _targets(_collect(_read_keywords(text), extra_params))
+    return _collect(_read_keywords(text), extra_params)
 
 
 # Reading: each form of text to a flow of settings.
@@ -356,12 +366,18 @@ def _collect(settings: Iterable[_Setting], extra_params: bool | Container[str]) 
     for where, name, value in settings:
         if name == "requiressl":
             name, value = "sslmode", "require" if value.startswith("1") else "prefer"
-        elif name not in KEYWORDS and not _is_allowed(name, extra_params):
-            # The name is not quoted: it may be a piece of a password, as `b` is in `password=a b=c`
-            # or in `?password=a&b=c`.
-            raise DsnError(f"{where}: unknown parameter{_suggestion(name)}")
+        else:
+            require_known(name, where, extra_params)
         values[name] = value
     return values
+
+
+def require_known(name: str, where: str, extra_params: bool | Container[str]) -> None:
+    """`DsnError`: neither libpq knows the parameter, nor is it allowed as an extra one."""
+    if name not in KEYWORDS and not _is_allowed(name, extra_params):
+        # The name is not quoted: it may be a piece of a password, as `b` is in `password=a b=c`
+        # or in `?password=a&b=c`.
+        raise DsnError(f"{where}: unknown parameter{_suggestion(name)}")
 
 
 def _is_allowed(name: str, extra_params: bool | Container[str]) -> bool:
@@ -376,16 +392,33 @@ def _suggestion(name: str) -> str:
     return "".join(f"; did you mean {keyword!r}?" for keyword in similar)
 
 
-def _targets(values: Mapping[str, str]) -> tuple[Target, ...]:
+def make_targets(
+    values: Mapping[str, str], sources: Mapping[str, str] | None = None
+) -> tuple[Target, ...]:
+    """One target per host from the values of `read_values`, or from others.
+
+    ``sources`` has the names of places that values come from, where that is not the text: errors
+    name them. `DsnError`: the lists of hosts and ports do not fit each other, or a bad port.
+    """
+    label = {name: f"{source}: " for name, source in (sources or {}).items()}
     hosts, hostaddrs, ports = (
         values[name].split(",") if values.get(name) else [] for name in ("host", "hostaddr", "port")
     )
     count = len(hostaddrs) or len(hosts) or 1
     if hosts and len(hosts) != count:
-        raise DsnError(f"host and hostaddr: {len(hosts)} host names, {count} hostaddr values")
+        raise DsnError(
+            f"{label.get('host', '') or label.get('hostaddr', '')}host and hostaddr:"
+            f" {len(hosts)} host names, {count} hostaddr values"
+        )
     if len(ports) not in (0, 1, count):
-        raise DsnError(f"port: {len(ports)} ports for {count} hosts (as many, or one for all)")
-    numbers = [_port(text, index) for index, text in enumerate(ports or [""], start=1)]
+        raise DsnError(
+            f"{label.get('port', '')}port: {len(ports)} ports for {count} hosts"
+            " (as many, or one for all)"
+        )
+    numbers = [
+        _port(text, f"{label.get('port', '')}port {index}")
+        for index, text in enumerate(ports or [""], start=1)
+    ]
     places = zip(
         hosts or [""] * count,
         hostaddrs or [""] * count,
@@ -406,7 +439,7 @@ def _targets(values: Mapping[str, str]) -> tuple[Target, ...]:
     )
 
 
-def _port(text: str, index: int) -> int:
+def _port(text: str, where: str) -> int:
     """As C's `strtol`: spaces around, a plus and leading zeros are allowed; empty is 5432."""
     if not text:
         return DEFAULT_PORT
@@ -417,8 +450,7 @@ def _port(text: str, index: int) -> int:
         if 1 <= port <= 65535:
             return port
     raise DsnError(
-        f"port {index}: not an integer from 1 to 65535"
-        " (in the password of a URI, '/' is written %2F)"
+        f"{where}: not an integer from 1 to 65535 (in the password of a URI, '/' is written %2F)"
     )
 
 

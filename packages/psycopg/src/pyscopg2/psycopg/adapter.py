@@ -182,9 +182,9 @@ def _with_ours(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _conninfo(target: Target) -> str:
-    params = {name: value for name, value in target.params.items() if name not in _CHOICE_OF_HOST}
     # Of one host there is nothing to choose, whatever the environment says.
-    return replace(target, params=params | {"target_session_attrs": "any"}).to_conninfo()
+    params = {**target.params, "target_session_attrs": "any"}
+    return replace(target, params=params).to_conninfo()
 
 
 def _check_conninfo(

@@ -28,7 +28,20 @@ if TYPE_CHECKING:
 _SIZES = {"pool_size": 5, "max_overflow": 10}
 """SQLAlchemy's defaults (`sqlalchemy.pool.QueuePool`)."""
 
-_FROM_THE_TARGET = frozenset({"dsn", "conninfo", "host", "hostaddr", "port", "service"})
+_FROM_THE_TARGET = frozenset(
+    {
+        "conninfo",
+        "dsn",
+        "host",
+        "hostaddr",
+        "load_balance_hosts",
+        "passfile",
+        "port",
+        "service",
+        "servicefile",
+        "target_session_attrs",
+    }
+)
 
 
 _opened: ContextVar[WeakSet[Any]] = ContextVar("pyscopg2.sqlalchemy.opened")
@@ -65,6 +78,11 @@ class SqlalchemyAdapter:
     @cached_property
     def _driver(self) -> Driver:
         return DRIVERS[self.driver]
+
+    @property
+    def extra_params(self) -> bool:
+        """Asyncpg makes them settings of the session."""
+        return self._driver.extra_params
 
     @cached_property
     def _nowhere(self) -> Engine:

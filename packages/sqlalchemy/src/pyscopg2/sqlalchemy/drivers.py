@@ -7,12 +7,14 @@ import inspect
 import os
 import re
 import socket
+import ssl
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlencode
 
+from pyscopg2.core.demands import supported
 from pyscopg2.sqlalchemy.cancellation import cut_first
 
 if TYPE_CHECKING:
@@ -23,22 +25,24 @@ if TYPE_CHECKING:
 
     from pyscopg2.core.dsn import Target
 
-_OURS = frozenset({"target_session_attrs", "load_balance_hosts"})
-"""They steer the choice of a host, which is the manager's."""
-
-_WITHOUT_MEANING = frozenset(
-    {
-        "client_encoding",  # asyncpg speaks UTF-8 only
-        "fallback_application_name",
-        "gssencmode",
-        "keepalives",
-        "keepalives_count",
-        "keepalives_idle",
-        "keepalives_interval",
-        "tcp_user_timeout",
-    }
-)
-"""libpq's own, which asyncpg would send to the server as settings that it does not know."""
+_KNOWN_TO_ASYNCPG = {
+    "application_name",
+    "connect_timeout",
+    "gsslib",
+    "krbsrvname",
+    "options",
+    "replication",
+    "ssl_max_protocol_version",
+    "ssl_min_protocol_version",
+    "sslcert",
+    "sslcrl",
+    "sslkey",
+    "sslmode",
+    "sslnegotiation",
+    "sslpassword",
+    "sslrootcert",
+}
+"""Of libpq's parameters, those that have an effect. The server sees some of them."""
 
 _FROM_THE_DIALECT = frozenset({"prepared_statement_cache_size", "prepared_statement_name_func"})
 """Arguments of asyncpg's connect that SQLAlchemy's dialect for it adds."""
@@ -58,6 +62,11 @@ _IDLE, _ACTIVE = 0, 1
 
 class Driver(Protocol):
     """One driver. Its connections are those that SQLAlchemy's pool holds."""
+
+    @property
+    def extra_params(self) -> bool:
+        """Whether it takes parameters in a DSN that libpq does not know."""
+        ...
 
     def connect_args(self, target: Target, /) -> dict[str, Any]:
         """What the driver's connect takes, all of it: nothing is left to SQLAlchemy's URL."""
@@ -92,13 +101,18 @@ class Driver(Protocol):
 class AsyncpgDriver:
     """asyncpg."""
 
+    extra_params = True
+
     def connect_args(self, target: Target, /) -> dict[str, Any]:
-        params = _params(target, _OURS | _WITHOUT_MEANING)
+        params = supported(target, _KNOWN_TO_ASYNCPG)
+        if fallback := target.params.get("fallback_application_name"):
+            params["application_name"] = params.get("application_name") or fallback
         arguments: dict[str, Any] = {
             "host": target.hostaddr or target.host,
             "port": target.port,
             "user": target.user,
-            "password": target.password,
+            # Not None: asyncpg would look for one, in places and by rules of its own.
+            "password": target.password or "",
             "database": target.dbname,
             # Of one host there is nothing to choose, whatever the environment says.
             "target_session_attrs": "any",
@@ -106,6 +120,11 @@ class AsyncpgDriver:
         connect_timeout = params.pop("connect_timeout", None)
         if connect_timeout is not None and int(connect_timeout) > 0:
             arguments["timeout"] = int(connect_timeout)
+        if params.get("sslrootcert") == "system":
+            # A file's name to asyncpg.
+            del params["sslrootcert"]
+            params.pop("sslmode", None)
+            arguments["ssl"] = ssl.create_default_context()
         if params:
             arguments["dsn"] = f"postgresql://?{urlencode(params)}"
         return arguments
@@ -133,12 +152,10 @@ class AsyncpgDriver:
 class PsycopgDriver:
     """psycopg 3."""
 
+    extra_params = False
+
     def connect_args(self, target: Target, /) -> dict[str, Any]:
-        own = target.to_kwargs()
-        return {
-            **{name: value for name, value in own.items() if name not in _OURS},
-            "target_session_attrs": "any",
-        }
+        return {**target.to_kwargs(), "target_session_attrs": "any"}
 
     def known_arguments(self) -> set[str]:
         module = import_module("psycopg")
@@ -227,7 +244,3 @@ def _keywords(function: Callable[..., object]) -> set[str]:
     parameters = inspect.signature(function).parameters.values()
     nameless = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return {parameter.name for parameter in parameters if parameter.kind not in nameless}
-
-
-def _params(target: Target, without: frozenset[str]) -> dict[str, str]:
-    return {name: value for name, value in target.params.items() if name not in without}

@@ -1,0 +1,397 @@
+"""A DSN with what libpq finds beside its text: service files, environment, password file.
+
+A value is the first of: the DSN's; that of its ``service`` or of ``PGSERVICE``; the environment
+variable's; libpq's default. An empty value is a value: it rules out those that follow. Then a
+password that is not given is looked up, host by host, in the password file.
+
+`target_session_attrs` and `load_balance_hosts` end here. To choose the host is the manager's work,
+so every target says ``any``, which keeps drivers from asking the environment, and there is a
+warning where somebody asked for something else.
+"""
+
+import os
+import stat
+import sys
+from collections.abc import Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol, Self
+
+from pyscopg2.core.dsn import Target, make_targets, read_values
+from pyscopg2.core.errors import DsnError
+from pyscopg2.core.passfile import find_password
+from pyscopg2.core.service_file import read_service
+
+if sys.platform != "win32":
+    import pwd
+
+ENVIRONMENT: Mapping[str, str] = {
+    "application_name": "PGAPPNAME",
+    "channel_binding": "PGCHANNELBINDING",
+    "client_encoding": "PGCLIENTENCODING",
+    "connect_timeout": "PGCONNECT_TIMEOUT",
+    "dbname": "PGDATABASE",
+    "gssdelegation": "PGGSSDELEGATION",
+    "gssencmode": "PGGSSENCMODE",
+    "gsslib": "PGGSSLIB",
+    "host": "PGHOST",
+    "hostaddr": "PGHOSTADDR",
+    "krbsrvname": "PGKRBSRVNAME",
+    "load_balance_hosts": "PGLOADBALANCEHOSTS",
+    "max_protocol_version": "PGMAXPROTOCOLVERSION",
+    "min_protocol_version": "PGMINPROTOCOLVERSION",
+    "options": "PGOPTIONS",
+    "passfile": "PGPASSFILE",
+    "password": "PGPASSWORD",
+    "port": "PGPORT",
+    "require_auth": "PGREQUIREAUTH",
+    "requirepeer": "PGREQUIREPEER",
+    "ssl_max_protocol_version": "PGSSLMAXPROTOCOLVERSION",
+    "ssl_min_protocol_version": "PGSSLMINPROTOCOLVERSION",
+    "sslcert": "PGSSLCERT",
+    "sslcertmode": "PGSSLCERTMODE",
+    "sslcompression": "PGSSLCOMPRESSION",
+    "sslcrl": "PGSSLCRL",
+    "sslcrldir": "PGSSLCRLDIR",
+    "sslkey": "PGSSLKEY",
+    "sslmode": "PGSSLMODE",
+    "sslnegotiation": "PGSSLNEGOTIATION",
+    "sslrootcert": "PGSSLROOTCERT",
+    "sslsni": "PGSSLSNI",
+    "target_session_attrs": "PGTARGETSESSIONATTRS",
+    "user": "PGUSER",
+}
+"""The variable of each parameter that has one, in libpq 18."""
+
+_CHOICES: Mapping[str, tuple[str, ...]] = {
+    "channel_binding": ("disable", "prefer", "require"),
+    "gssencmode": ("disable", "prefer", "require"),
+    "load_balance_hosts": ("disable", "random"),
+    "sslcertmode": ("disable", "allow", "require"),
+    "sslmode": ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
+    "sslnegotiation": ("postgres", "direct"),
+    "target_session_attrs": (
+        "any",
+        "read-write",
+        "read-only",
+        "primary",
+        "standby",
+        "prefer-standby",
+    ),
+}
+_NUMBERS = (
+    "connect_timeout",
+    "keepalives",
+    "keepalives_count",
+    "keepalives_idle",
+    "keepalives_interval",
+    "tcp_user_timeout",
+)
+_LARGEST = 2**31 - 1
+
+_IGNORED = {
+    "target_session_attrs": (
+        "any",
+        "each acquire says whether it wants a master or a replica",
+    ),
+    "load_balance_hosts": ("disable", "the manager's balancer_policy chooses the host"),
+}
+"""The value that says nothing, and what decides instead."""
+
+_SOCKET_DIRECTORIES = ("/var/run/postgresql", "/run/postgresql", "/tmp")  # noqa: S108 - nothing is put there
+"""One of them is compiled into libpq: Debian's and Red Hat's, and PostgreSQL's own."""
+
+_CONFIG_DIRECTORIES = ("/etc/postgresql-common", "/etc/sysconfig/pgsql", "/usr/local/pgsql/etc")
+"""Likewise."""
+
+_SPACES = " \t\n\v\f\r"
+
+
+class Files(Protocol):
+    """The files, as far as they are looked at. `OSError`: there is no such file, or no access."""
+
+    def mode(self, path: str, /) -> int:
+        """Its type and permissions, as ``st_mode`` has them."""
+        ...
+
+    def read(self, path: str, /) -> str:
+        """Its text; bytes that are not UTF-8 become surrogates."""
+        ...
+
+
+class LocalFiles:
+    """Those of the machine. Blocks."""
+
+    def mode(self, path: str, /) -> int:
+        return Path(path).stat().st_mode
+
+    def read(self, path: str, /) -> str:
+        return Path(path).read_bytes().decode("utf-8", "surrogateescape")
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What there is beside a DSN's text."""
+
+    environ: Mapping[str, str]
+    home: str | None
+    """The home directory; None: unknown."""
+    user: str | None
+    """The operating system's name for who runs this; None: it has none."""
+    default_host: str
+    """The host of a DSN without one: a socket's directory, or ``localhost``."""
+    files: Files
+
+    @classmethod
+    def here(cls) -> Self:
+        """Those of this process, as they are now."""
+        environ = dict(os.environ)
+        files = LocalFiles()
+        name, home = _account()
+        return cls(environ, environ.get("HOME") or home, name, _default_host(files), files)
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """What a DSN means here and now."""
+
+    targets: tuple[Target, ...]
+    """One per host, at least one. A user and a dbname are there, a host or a hostaddr, and of the
+    latter none is None, so that libpq does not look for it."""
+    warnings: tuple[str, ...]
+    """For the log: what was ignored, and why. No secrets."""
+
+
+def resolve(
+    text: str,
+    surroundings: Surroundings,
+    *,
+    extra_params: bool | Container[str] = False,
+    schemes: Iterable[str] = (),
+) -> Resolved:
+    """Read a DSN and fill in what it does not say.
+
+    ``extra_params`` and ``schemes`` as for `parse_dsn`; the former counts in service files, too.
+    Reads the service and password files, if they are needed, and nothing else.
+
+    `TypeError`: not a `str`. `DsnError`: libpq would refuse what comes together, or the service is
+    not to be found. Names the variable, or the file and line, that the fault is in; shows neither
+    values nor the DSN's text.
+    """
+    values = read_values(text, extra_params=extra_params, schemes=schemes)
+    return _Resolution(values, surroundings, extra_params).run()
+
+
+class _Resolution:
+    """One DSN on its way: what is known of each parameter, and where from."""
+
+    def __init__(
+        self,
+        values: dict[str, str],
+        around: Surroundings,
+        extra_params: bool | Container[str],
+    ) -> None:
+        self.values = values
+        self.around = around
+        self.extra_params = extra_params
+        self.sources: dict[str, str] = {}
+        self.warnings: list[str] = []
+
+    def run(self) -> Resolved:
+        self.add_service()
+        self.add_environment()
+        if self.values.get("sslrootcert") == "system":
+            self.values.setdefault("sslmode", "verify-full")
+        self.check()
+        self.ignore()
+        targets = make_targets(self.values, self.sources)
+        user = targets[0].user or self.around.user
+        if not user:
+            raise DsnError("user: not given, and the operating system has no name for this one")
+        dbname = targets[0].dbname or user
+        passwords = self.password_file() if not targets[0].password else None
+        # By address: the default host may stand in the list by its name, too.
+        resolved: dict[str, Target] = {}
+        for target in targets:
+            # Empty, not None: libpq would ask the environment, which names several hosts perhaps.
+            hostaddr = target.hostaddr or ""
+            host = target.host or ("" if hostaddr else self.around.default_host)
+            complete = replace(target, host=host, hostaddr=hostaddr, user=user, dbname=dbname)
+            if passwords is not None:
+                complete = self.with_password(complete, passwords)
+            resolved.setdefault(complete.address, complete)
+        return Resolved(tuple(resolved.values()), tuple(self.warnings))
+
+    def add(self, name: str, value: str, source: str) -> None:
+        if name not in self.values:
+            self.values[name] = value
+            self.sources[name] = source
+
+    def place(self, name: str) -> str:
+        """Where a value comes from, for messages about it."""
+        return f"{source}: {name}" if (source := self.sources.get(name)) else name
+
+    # Where values come from
+
+    def add_service(self) -> None:
+        service = self.values.pop("service", None)
+        place = "service"
+        if service is None:
+            service = self.around.environ.get("PGSERVICE")
+            place = "PGSERVICE"
+        path = self.values.pop("servicefile", None)
+        if service is None:
+            return
+        looked: list[str] = []
+        for shown, text in self.service_files(path):
+            found = read_service(text, service, shown, self.extra_params)
+            if found is not None:
+                for name, (value, source) in found.items():
+                    self.add(name, value, source)
+                if place == "service" and path is None and "PGSERVICE" in self.around.environ:
+                    # libpq would look up that one, if it were not told of this one.
+                    self.values["service"] = service
+                return
+            looked.append(shown)
+        raise DsnError(f"{place}: no such service in {' or '.join(looked) or 'any file'}")
+
+    def service_files(self, given: str | None) -> Iterator[tuple[str, str]]:
+        """What each is called in messages, and its text. The DSN's own words are not quoted."""
+        environ = self.around.environ
+        paths: list[str] = []
+        chosen = environ.get("PGSERVICEFILE") if given is None else given
+        if chosen is not None:
+            shown = "servicefile" if given is not None else f"PGSERVICEFILE {chosen}"
+            yield shown, self.read(chosen, shown) or ""
+        elif self.around.home is not None:
+            paths.append(f"{self.around.home}/.pg_service.conf")
+        configured = environ.get("PGSYSCONFDIR")
+        directories = _CONFIG_DIRECTORIES if configured is None else (configured,)
+        paths += [f"{directory}/pg_service.conf" for directory in directories]
+        for path in paths:
+            text = self.read(path, path, optional=True)
+            if text is not None:
+                yield path, text
+
+    def read(self, path: str, shown: str, *, optional: bool = False) -> str | None:
+        """A file's text; None where it is optional and not there."""
+        try:
+            if optional:
+                self.around.files.mode(path)
+        except (OSError, ValueError):
+            return None
+        try:
+            return self.around.files.read(path)
+        except OSError as exc:
+            reason = exc.strerror or "an error"
+        except ValueError:
+            reason = "not a file's name"
+        # Outside of the handler: the error's context would show the path.
+        raise DsnError(f"{shown}: can't be read: {reason}")
+
+    def add_environment(self) -> None:
+        environ = self.around.environ
+        for name, variable in ENVIRONMENT.items():
+            if variable in environ:
+                self.add(name, environ[variable], variable)
+        if environ.get("PGREQUIRESSL", "").startswith("1"):
+            self.add("sslmode", "require", "PGREQUIRESSL")
+
+    # What they are worth
+
+    def check(self) -> None:
+        """What libpq would say no to when it came to connect."""
+        for name, choices in _CHOICES.items():
+            if self.values.get(name, choices[0]) not in choices:
+                raise DsnError(f"{self.place(name)}: must be one of {', '.join(choices)}")
+        for name in _NUMBERS:
+            if name in self.values and not _is_number(self.values[name]):
+                raise DsnError(f"{self.place(name)}: not a whole number")
+        sslmode = self.values.get("sslmode", "prefer")
+        if self.values.get("sslrootcert") == "system" and sslmode != "verify-full":
+            raise DsnError(f"{self.place('sslmode')}: sslrootcert=system needs verify-full")
+        if self.values.get("sslnegotiation") == "direct" and sslmode not in (
+            "require",
+            "verify-ca",
+            "verify-full",
+        ):
+            raise DsnError(
+                f"{self.place('sslmode')}: sslnegotiation=direct needs require, verify-ca or"
+                " verify-full"
+            )
+
+    def ignore(self) -> None:
+        """Leave the choice of a host to the manager."""
+        for name, (nothing, decides) in _IGNORED.items():
+            value = self.values.pop(name, nothing)
+            if value != nothing:
+                self.warnings.append(f"{self.place(name)}={value} is ignored: {decides}")
+        self.values["target_session_attrs"] = "any"
+        if "PGLOADBALANCEHOSTS" in self.around.environ:
+            # Only here: libpq before 16 does not know the parameter.
+            self.values["load_balance_hosts"] = "disable"
+
+    # The password file
+
+    def password_file(self) -> str | None:
+        """Its text; None where there is none, or none that may be used."""
+        given = self.values.get("passfile")
+        if not given and self.around.home is None:
+            return None
+        path = given or f"{self.around.home}/.pgpass"
+        shown = "passfile" if given and "passfile" not in self.sources else f"password file {path}"
+        try:
+            mode = self.around.files.mode(path)
+            if not stat.S_ISREG(mode):
+                self.warnings.append(f"{shown} is ignored: it is not a plain file")
+            elif mode & (stat.S_IRWXG | stat.S_IRWXO) and sys.platform != "win32":
+                self.warnings.append(
+                    f"{shown} is ignored: others than its owner have access, it must be 0600 or"
+                    " less"
+                )
+            else:
+                return self.around.files.read(path)
+        except (OSError, ValueError):
+            pass  # as libpq does
+        return None
+
+    def with_password(self, target: Target, passwords: str) -> Target:
+        host = target.host or target.hostaddr or ""
+        if host == self.around.default_host:
+            host = "localhost"
+        found = find_password(passwords, host, target.port, target.dbname or "", target.user or "")
+        return target if found is None else replace(target, password=found)
+
+
+def _is_number(text: str) -> bool:
+    """As C's `strtol`: spaces around, a sign."""
+    digits = text.strip(_SPACES)
+    sign = digits[:1] if digits[:1] in ("+", "-") else ""
+    digits = digits[len(sign) :]
+    if not (digits.isascii() and digits.isdigit()):
+        return False
+    significant = digits.lstrip("0")
+    return len(significant) <= 10 and int(significant or "0") <= _LARGEST + (sign == "-")
+
+
+def _account() -> tuple[str | None, str | None]:
+    """The name and the home directory of who runs this, as the user database has them."""
+    if sys.platform == "win32":
+        return os.environ.get("USERNAME"), None
+    try:
+        entry = pwd.getpwuid(os.geteuid())
+    except KeyError:
+        return None, None
+    return entry.pw_name, entry.pw_dir
+
+
+def _default_host(files: Files) -> str:
+    if sys.platform == "win32":
+        return "localhost"
+    for directory in _SOCKET_DIRECTORIES:
+        try:
+            if stat.S_ISDIR(files.mode(directory)):
+                return directory
+        except OSError:
+            pass
+    return _SOCKET_DIRECTORIES[-1]

@@ -1,0 +1,17 @@
+"""What a DSN says has its effect over asyncpgsa."""
+
+import pytest
+from tests.adapters.dsn_suite import DsnSubject, DsnSuite
+
+from pyscopg2.asyncpgsa import PoolManager
+
+
+class TestDsn(DsnSuite):
+    @pytest.fixture
+    def subject(self) -> DsnSubject:
+        return DsnSubject(
+            PoolManager,
+            lambda connection, sql: connection.fetchval(sql),
+            {"min_size": 1, "max_size": 2},
+            is_libpq=False,
+        )

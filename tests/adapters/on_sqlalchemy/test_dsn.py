@@ -1,0 +1,35 @@
+"""What a DSN says has its effect over SQLAlchemy, with either driver."""
+
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from tests.adapters.dsn_suite import DsnSubject, DsnSuite
+
+from pyscopg2.sqlalchemy import PoolManager
+
+
+async def scalar(connection: Any, sql: str) -> object:
+    return await connection.scalar(text(sql))
+
+
+def subject_of(driver: str) -> DsnSubject:
+    return DsnSubject(
+        PoolManager,
+        scalar,
+        {"pool_size": 1, "max_overflow": 1},
+        scheme=f"postgresql+{driver}://",
+        is_libpq=driver == "psycopg",
+    )
+
+
+class TestAsyncpg(DsnSuite):
+    @pytest.fixture
+    def subject(self) -> DsnSubject:
+        return subject_of("asyncpg")
+
+
+class TestPsycopg(DsnSuite):
+    @pytest.fixture
+    def subject(self) -> DsnSubject:
+        return subject_of("psycopg")
