@@ -78,8 +78,12 @@ def test_snippet_runs(snippet: str, cluster: LocalCluster, tmp_path: Path) -> No
 
 def test_there_are_snippets_to_run() -> None:
     documents = {where.partition(":")[0] for where, _ in snippets("python")}
-    assert {"README.md", "packages/core/README.md", "packages/asyncpg/README.md"} <= documents
-    assert "examples/pg8000_threads/README.md" in documents
+    assert {
+        "README.md",
+        "examples/pg8000_threads/README.md",
+        "packages/asyncpg/README.md",
+        "packages/core/docs/balancing.md",
+    } <= documents
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -92,8 +96,8 @@ def test_links_lead_somewhere(path: Path) -> None:
 def test_the_commands_are_scripts_of_the_environment() -> None:
     environments = tomllib.loads((ROOT / "hatch.toml").read_text())["envs"]
     scripts = set(environments["default"]["scripts"])
-    for each in ("adapters", "newest"):
-        scripts |= {f"{each}:{name}" for name in environments["adapters"]["scripts"]}
+    for each, like in (("adapters", "adapters"), ("newest", "adapters"), ("bench", "bench")):
+        scripts |= {f"{each}:{name}" for name in environments[like]["scripts"]}
     for where, text in snippets("sh"):
         for name in re.findall(r"hatch run (\S+)", text):
             assert name in scripts, f"{where}: {name}"

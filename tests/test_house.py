@@ -45,6 +45,7 @@ LAYERS: dict[str, set[str]] = {
         "deadline",
         "errors",
         "faults",
+        "line",
         "places",
         "selection",
         "spell",

@@ -3,7 +3,7 @@ import math
 import pytest
 from tests.core.conftest import virtual
 
-from pyscopg2.core.line import Line, Waiter
+from pyscopg2.core.line import FIRST, Line, Waiter
 from pyscopg2.core.selection import Request
 from pyscopg2.core.spell import Spell
 
@@ -15,6 +15,10 @@ FALL_BACK = Request(read_only=True, fallback_master=True)
 
 def spell() -> Spell[object]:
     return Spell("db1:5432", object(), 11)
+
+
+def join(line: Line, request: Request) -> Waiter:
+    return line.join(request, FOREVER, line.draw())
 
 
 def requests(waiters: list[Waiter]) -> list[Request]:
@@ -31,7 +35,7 @@ async def test_an_empty_line() -> None:
 @virtual
 async def test_the_heads_are_the_first_of_each_kind_by_their_tickets() -> None:
     line = Line()
-    waiters = [line.join(request, FOREVER) for request in (READ, WRITE, READ, FALL_BACK, WRITE)]
+    waiters = [join(line, request) for request in (READ, WRITE, READ, FALL_BACK, WRITE)]
     assert len(line) == 5
     assert line.heads() == [waiters[0], waiters[1], waiters[3]]
     line.serve(waiters[0], spell())
@@ -45,7 +49,7 @@ async def test_the_heads_are_the_first_of_each_kind_by_their_tickets() -> None:
 @virtual
 async def test_who_is_served_has_left() -> None:
     line = Line()
-    waiter, place = line.join(READ, FOREVER), spell()
+    waiter, place = join(line, READ), spell()
     line.serve(waiter, place)
     assert not line
     assert await waiter[2] is place
@@ -55,7 +59,7 @@ async def test_who_is_served_has_left() -> None:
 @virtual
 async def test_who_was_cancelled_and_could_not_leave_yet_is_passed_over() -> None:
     line = Line()
-    gone, next_ = line.join(READ, FOREVER), line.join(READ, FOREVER)
+    gone, next_ = join(line, READ), join(line, READ)
     gone[2].cancel()
     assert line.heads() == [next_]
     next_[2].cancel()
@@ -66,7 +70,7 @@ async def test_who_was_cancelled_and_could_not_leave_yet_is_passed_over() -> Non
 @virtual
 async def test_leaving_any_number_of_times() -> None:
     line = Line()
-    waiter, other = line.join(READ, FOREVER), line.join(READ, FOREVER)
+    waiter, other = join(line, READ), join(line, READ)
     line.leave(waiter)
     line.leave(waiter)
     assert line.heads() == [other]
@@ -75,7 +79,7 @@ async def test_leaving_any_number_of_times() -> None:
 @virtual
 async def test_the_line_dissolves() -> None:
     line = Line()
-    waiters = [line.join(request, FOREVER) for request in (READ, WRITE, READ)]
+    waiters = [join(line, request) for request in (READ, WRITE, READ)]
     line.dissolve(LookupError("closed"))
     assert not line
     for waiter in waiters:
@@ -86,9 +90,29 @@ async def test_the_line_dissolves() -> None:
 @virtual
 async def test_it_dissolves_also_in_the_turn_in_which_somebody_was_cancelled() -> None:
     line = Line()
-    gone, other = line.join(READ, FOREVER), line.join(READ, FOREVER)
+    gone, other = join(line, READ), join(line, READ)
     gone[2].cancel()
     line.dissolve(LookupError("closed"))
     assert not line
     with pytest.raises(LookupError):
         await other[2]
+
+
+@virtual
+async def test_who_comes_back_stands_where_it_stood() -> None:
+    line = Line()
+    one, two, three = join(line, READ), join(line, READ), join(line, READ)
+    line.serve(one, spell())
+    line.serve(two, spell())
+    again_two = line.join(READ, FOREVER, two[0])
+    assert line.heads() == [again_two]
+    again_one = line.join(READ, FOREVER, one[0])
+    assert line.heads() == [again_one]
+    before_all = line.join(READ, FOREVER, FIRST)
+    other = join(line, WRITE)
+    order: list[Waiter] = []
+    while heads := line.heads():
+        order.append(heads[0])
+        line.serve(heads[0], spell())
+    assert order == [before_all, again_one, again_two, three, other]
+    assert len(line) == 0

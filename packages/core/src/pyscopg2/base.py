@@ -113,16 +113,18 @@ class BasePoolManager(Generic[PoolT, ConnT]):
         self._background = Background()
         self._store = Store(Topology.of(tuple(self._targets), fencing=fencing))
         self._store.subscribe(journal.write)
+        policy = _policy(balancer_policy)
         self._checkouts: Checkouts[PoolT, ConnT] = Checkouts(
             self.adapter,
             self._store,
-            _policy(balancer_policy).choose,
+            policy.choose,
             self._background,
             start=self._start,
             suspect=self._check_soon,
             demand=self._hurry,
             refresh_timeout=self._refresh_timeout,
             abandon_timeout=_seconds("abandon_timeout", abandon_timeout),
+            timing=getattr(policy, "needs_latency", False),
         )
         self._monitors = {
             address: Monitor(

@@ -2,12 +2,16 @@
 
 from pyscopg2.balancer_policy.base import BalancerPolicy
 from pyscopg2.balancer_policy.greedy import GreedyBalancerPolicy
+from pyscopg2.balancer_policy.peak_ewma import PeakEwmaBalancerPolicy
+from pyscopg2.balancer_policy.power_of_two import PowerOfTwoBalancerPolicy
 from pyscopg2.balancer_policy.random_weighted import RandomWeightedBalancerPolicy
 from pyscopg2.balancer_policy.round_robin import RoundRobinBalancerPolicy
 
 __all__ = (
     "BalancerPolicy",
     "GreedyBalancerPolicy",
+    "PeakEwmaBalancerPolicy",
+    "PowerOfTwoBalancerPolicy",
     "RandomWeightedBalancerPolicy",
     "RoundRobinBalancerPolicy",
 )

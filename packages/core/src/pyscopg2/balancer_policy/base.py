@@ -13,6 +13,9 @@ class BalancerPolicy(Protocol):
 
     Any object with this method will do. A manager asks its policy from the event loop's thread
     only, and only where there is a choice: with one candidate nobody asks.
+
+    One that looks at `Candidate.latency` has an attribute ``needs_latency``, which is True: without
+    it only checks are timed, and not what happens when connections are given back.
     """
 
     def choose(self, candidates: Sequence[CandidateT], /) -> CandidateT:

@@ -10,5 +10,7 @@ class GreedyBalancerPolicy:
     """Takes the host with the most free connections, a random one of several."""
 
     def choose(self, candidates: Sequence[CandidateT], /) -> CandidateT:
-        most = max(candidate.free for candidate in candidates)
-        return random.choice([c for c in candidates if c.free == most])
+        free = [candidate.free for candidate in candidates]
+        most = max(free)
+        best = [c for c, count in zip(candidates, free, strict=True) if count == most]
+        return best[int(random.random() * len(best))]

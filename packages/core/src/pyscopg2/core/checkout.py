@@ -6,15 +6,16 @@ taken from the driver is given back to it exactly once, and its place is free on
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Generator, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
 from functools import partial
 from typing import Any, Generic, NoReturn, cast
 
 from pyscopg2.core.adapter import Adapter, ConnT, PoolT
 from pyscopg2.core.background import Background
-from pyscopg2.core.deadline import Interrupted, within
+from pyscopg2.core.deadline import Interrupted, resume, within
 from pyscopg2.core.errors import AcquireTimeoutError
 from pyscopg2.core.faults import is_misuse, is_suspicious
+from pyscopg2.core.line import FIRST
 from pyscopg2.core.places import PATIENCE, Choose, Places
 from pyscopg2.core.selection import Request
 from pyscopg2.core.spell import Spell
@@ -52,8 +53,10 @@ class Checkouts(Generic[PoolT, ConnT]):
         demand: Callable[[], None],
         refresh_timeout: float,
         abandon_timeout: float,
+        timing: bool,
     ) -> None:
-        """``start`` is called before each acquire; for ``suspect`` and ``demand`` see `Places`."""
+        """``start`` is called before each acquire; for ``suspect`` and ``demand`` see `Places`.
+        ``timing``: whether the hosts' latency is of use to the policy."""
         self._adapter = adapter
         self._start = start
         self._store = store
@@ -61,6 +64,7 @@ class Checkouts(Generic[PoolT, ConnT]):
         self._suspect = suspect
         self._refresh_timeout = refresh_timeout
         self._abandon_timeout = abandon_timeout
+        self._timing = timing
         self.places: Places[PoolT] = Places(
             store.topology,
             choose,
@@ -98,12 +102,15 @@ class Checkouts(Generic[PoolT, ConnT]):
         when = loop.time() + timeout
         places = self.places
         failure: Exception | None = None
+        ticket: int | None = None
         while True:
             if self._closed is not None:
                 raise self._closed
             spell = places.take(request)
             if spell is None:
-                spell = await places.wait(request, when)
+                if ticket is None:
+                    ticket = places.draw()
+                spell = await places.wait(request, when, ticket)
                 if spell is None:
                     self._give_up(request, failure)
                 if spell not in places.candidates(request):
@@ -140,6 +147,8 @@ class Checkouts(Generic[PoolT, ConnT]):
                     return checkout
                 # The host's role changed while the driver was connecting.
                 self._release_later(checkout)
+            # The place is lost, but not the turn.
+            ticket = FIRST if ticket is None else ticket
             if loop.time() >= when:
                 self._give_up(request, failure)
 
@@ -201,7 +210,8 @@ class Checkouts(Generic[PoolT, ConnT]):
         """
         self._unanswered.watch(checkout)
         try:
-            await self._adapter.end_block(checkout.connection, exc)
+            ending = self._adapter.end_block(checkout.connection, exc)
+            await (self._timed(checkout.spell, ending) if self._timing else ending)
         except BaseException as error:
             exc = error
             raise
@@ -237,7 +247,8 @@ class Checkouts(Generic[PoolT, ConnT]):
             self._suspect(spell.address)
         self._unanswered.watch(checkout)
         try:
-            await self._adapter.release_to_pool(connection, spell.pool, **kwargs)
+            releasing = self._adapter.release_to_pool(connection, spell.pool, **kwargs)
+            await (self._timed(spell, releasing) if self._timing else releasing)
         except GeneratorExit:
             # The event loop is gone, and with it all that is counted.
             raise
@@ -255,6 +266,18 @@ class Checkouts(Generic[PoolT, ConnT]):
     def _release_later(self, checkout: Checkout[PoolT, ConnT]) -> None:
         self._out[id(checkout.connection)] = checkout
         self._background.spawn(self.release(checkout, {}))
+
+    async def _timed(self, spell: Spell[PoolT], work: Awaitable[None]) -> None:
+        """Do it, and tell how long the server took, where it was asked at all."""
+        steps = work.__await__()
+        try:
+            pending = next(steps)
+        except StopIteration:
+            return
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        await resume(steps, pending)
+        spell.observe(loop.time() - began, loop.time())
 
     def _terminate(self, checkout: Checkout[PoolT, ConnT]) -> None:
         """What waits for an answer on this connection fails."""

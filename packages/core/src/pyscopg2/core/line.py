@@ -12,6 +12,9 @@ from pyscopg2.core.spell import Spell
 Place = asyncio.Future[Spell[Any] | None]
 """Becomes the spell on which a place was taken for the waiter; None when its time is up."""
 
+FIRST = -1
+"""The ticket of one who needed none, and lost its place: all who wait now came later."""
+
 Waiter = tuple[int, Request, Place]
 """One who waits: the ticket, which tells who came first, the request, the place to come."""
 
@@ -27,8 +30,10 @@ class Line:
         self._queues: dict[Request, OrderedDict[Place, int]] = {}
         self._tickets = itertools.count()
         self._waiting = 0
-        self._deadlines: list[tuple[float, Waiter]] = []
+        self._deadlines: list[tuple[float, int, Waiter]] = []
         """A heap; also of some who have left the line meanwhile."""
+        self._entries = itertools.count()
+        """So that no two entries of the heap are alike."""
         self._timer: asyncio.TimerHandle | None = None
 
     def __bool__(self) -> bool:
@@ -42,22 +47,31 @@ class Line:
         """The distinct requests that somebody waits with."""
         return tuple(self._queues)
 
-    def join(self, request: Request, when: float) -> Waiter:
-        """Stand at the end, until the event loop's clock shows ``when``."""
+    def draw(self) -> int:
+        """A ticket, for the end of the line."""
+        return next(self._tickets)
+
+    def join(self, request: Request, when: float, ticket: int) -> Waiter:
+        """Stand where the ticket says, until the event loop's clock shows ``when``."""
         loop = asyncio.get_running_loop()
-        ticket, place = next(self._tickets), loop.create_future()
+        place = loop.create_future()
         waiter = (ticket, request, place)
         queue = self._queues.get(request)
         if queue is None:
             queue = self._queues[request] = OrderedDict()
+        elif ticket < next(reversed(queue.values())):
+            # One who had a place already, and lost it with its host.
+            later = [each for each in queue.items() if each[1] > ticket]
+            for each, _ in later:
+                del queue[each]
+            queue[place] = ticket
+            queue.update(later)
         queue[place] = ticket
         self._waiting += 1
         if len(self._deadlines) > 2 * self._waiting + _SPARE:
-            self._deadlines = [
-                (until, waiting) for until, waiting in self._deadlines if not waiting[-1].done()
-            ]
+            self._deadlines = [entry for entry in self._deadlines if not _place(entry[-1]).done()]
             heapq.heapify(self._deadlines)
-        heapq.heappush(self._deadlines, (when, waiter))
+        heapq.heappush(self._deadlines, (when, next(self._entries), waiter))
         if self._timer is None or when < self._timer.when():
             self._arm(when)
         return waiter
@@ -74,7 +88,7 @@ class Line:
     def heads(self) -> list[Waiter]:
         """The first waiter of each distinct request, those who came first coming first."""
         heads = [head for request in tuple(self._queues) if (head := self._head(request))]
-        heads.sort()
+        heads.sort(key=_ticket)
         return heads
 
     def _head(self, request: Request) -> Waiter | None:
@@ -90,13 +104,11 @@ class Line:
     def serve(self, waiter: Waiter, spell: Spell[Any]) -> None:
         """Hand over a place that was counted already; the waiter leaves the line at once."""
         self.leave(waiter)
-        _, _, place = waiter
-        place.set_result(spell)
+        _place(waiter).set_result(spell)
 
     def fail(self, waiter: Waiter, error: Exception) -> None:
         self.leave(waiter)
-        _, _, place = waiter
-        place.set_exception(error)
+        _place(waiter).set_exception(error)
 
     def turn_away(self, request: Request, error: Exception) -> None:
         """Send those with this request away with ``error``."""
@@ -123,8 +135,8 @@ class Line:
         self._timer = None
         now = max(now, asyncio.get_running_loop().time())
         while self._deadlines:
-            when, waiter = self._deadlines[0]
-            _, _, place = waiter
+            when, _, waiter = self._deadlines[0]
+            place = _place(waiter)
             if not place.done():
                 if when > now:
                     self._arm(when)
@@ -132,3 +144,11 @@ class Line:
                 self.leave(waiter)
                 place.set_result(None)
             heapq.heappop(self._deadlines)
+
+
+def _ticket(waiter: Waiter) -> int:
+    return waiter[0]
+
+
+def _place(waiter: Waiter) -> Place:
+    return waiter[2]

@@ -78,6 +78,8 @@ class Monitor(Generic[PoolT, ConnT]):
         self._refresh_delay = refresh_delay
         self._refresh_timeout = refresh_timeout
         self._stopwatch = Stopwatch(stopwatch_window_size)
+        self._round_trip: float | None = None
+        """What the last answer took, in seconds."""
         self._reserved: Reserved[PoolT, ConnT] | None = None
         self._answer: Answer | None = None
         """Of this spell."""
@@ -174,6 +176,7 @@ class Monitor(Generic[PoolT, ConnT]):
                 reason="" if error is None else self._describe(error),
                 hopeless=hopeless,
                 response_time=self._stopwatch.median,
+                round_trip=None if answer is None else self._round_trip,
                 pool=None if self._reserved is None else self._reserved.pool,
             )
         )
@@ -254,7 +257,8 @@ class Monitor(Generic[PoolT, ConnT]):
             self._adapter.sqlstate,
             rich=self._rich,
         )
-        self._stopwatch.add(loop.time() - began)
+        self._round_trip = loop.time() - began
+        self._stopwatch.add(self._round_trip)
         self._rich = answer.rich
         return answer
 

@@ -99,13 +99,17 @@ class Places(Generic[PoolT]):
         spell.in_use += 1
         return spell
 
-    async def wait(self, request: Request, when: float) -> Spell[PoolT] | None:
+    def draw(self) -> int:
+        """A ticket, for `wait`: those with lower ones come first."""
+        return self._line.draw()
+
+    async def wait(self, request: Request, when: float, ticket: int) -> Spell[PoolT] | None:
         """Stand in line for a place, which is counted already when this returns.
 
         None when the event loop's clock shows ``when``. A place that was handed over in the same
         turn in which the waiter was cancelled goes to the next.
         """
-        waiter = self._line.join(request, when)
+        waiter = self._line.join(request, when, ticket)
         if not self.candidates(request):
             self._demand()
         elif self._look is None:
@@ -217,6 +221,8 @@ class Places(Generic[PoolT]):
     def _refresh(self, spell: Spell[PoolT], old: HostState, new: HostState) -> bool:
         """Bring a spell up to date; True where it can be chosen again."""
         spell.response_time = new.response_time
+        if new.round_trip is not None and new.answering and new.serial != old.serial:
+            spell.observe(new.round_trip, asyncio.get_running_loop().time())
         relieved = spell.overdue
         spell.overdue = False
         if old.role is not new.role:

@@ -26,6 +26,17 @@ class Candidate(Protocol):
         """The median of its last checks, in seconds; None before the first."""
         ...
 
+    @property
+    def latency(self) -> float | None:
+        """A decaying peak of what its checks took, and of what the server took to answer while
+        connections were given back, in seconds; None before the first check. The latter for
+        policies with ``needs_latency`` only.
+
+        Higher at once when the host slows down, lower by and by when it recovers. How long users
+        keep a connection, and what a new one costs, is not in it.
+        """
+        ...
+
 
 class Request(NamedTuple):
     """What somebody asks for. A tuple: it is the key of its line, and hashing it must be cheap."""

@@ -1,11 +1,19 @@
 """One driver pool's life on one host: its places, and who is using them."""
 
 import asyncio
+import math
 import sys
 from typing import Generic
 
 from pyscopg2.core.adapter import PoolT
 from pyscopg2.core.selection import Request
+
+DECAY = 0.5
+"""Seconds in which a peak of the latency falls to its e-th part, with better news coming in.
+
+Where nothing is heard of a host, its latency stays: so a slow one is not tried again before its
+next check, and the fast ones, of which much is heard, forget the peaks of a busy machine soon.
+"""
 
 
 class Spell(Generic[PoolT]):
@@ -19,7 +27,9 @@ class Spell(Generic[PoolT]):
         "address",
         "failed_at",
         "in_use",
+        "latency",
         "limit",
+        "observed_at",
         "overdue",
         "pool",
         "response_time",
@@ -40,6 +50,9 @@ class Spell(Generic[PoolT]):
         self.in_use = 0
         """Connections that are out, being opened, or on their way back."""
         self.response_time: float | None = None
+        self.latency: float | None = None
+        self.observed_at = 0.0
+        """When that was last observed, on the event loop's clock, in seconds."""
         self.suspended = False
         """A connect failed: nothing more is tried here until the host's next good check."""
         self.failed_at = 0.0
@@ -56,6 +69,16 @@ class Spell(Generic[PoolT]):
     @property
     def free(self) -> int:
         return max(0, self.size - self.in_use)
+
+    def observe(self, seconds: float, now: float) -> None:
+        """The host took so many seconds to answer, just now: a peak counts at once."""
+        before = self.latency
+        if before is None or seconds >= before:
+            self.latency = seconds
+        else:
+            kept = math.exp((self.observed_at - now) / DECAY)
+            self.latency = seconds + (before - seconds) * kept
+        self.observed_at = now
 
     def interrupt(self, request: Request, now: float) -> None:
         """Abort the acquires for ``request`` that wait for the driver: they go elsewhere."""

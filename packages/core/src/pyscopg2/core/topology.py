@@ -46,6 +46,8 @@ class Observation:
     """Waiting will not heal this error: a wrong password, an unknown database, a bad option."""
     response_time: float | None = None
     """The median of the host's last response times, in seconds."""
+    round_trip: float | None = None
+    """What this check's own query took, in seconds; None where it was not answered."""
     pool: object = field(default=None, repr=False)
     """The driver pool of the host's present spell; None while it has none."""
 
@@ -67,6 +69,8 @@ class HostState:
     hopeless: bool = False
     superseded_by: str | None = None
     response_time: float | None = None
+    round_trip: float | None = None
+    """Of the last check that was answered, in seconds."""
     serial: int = 0
     pool: object = field(default=None, repr=False)
 
@@ -160,6 +164,7 @@ def _observe(host: HostState, seen: Observation) -> HostState:
         reason="",
         hopeless=False,
         response_time=seen.response_time,
+        round_trip=seen.round_trip,
         serial=seen.serial,
         pool=seen.pool,
     )
