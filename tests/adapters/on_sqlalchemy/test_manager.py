@@ -425,6 +425,39 @@ async def test_a_cancelled_check_of_a_frozen_host_ends_at_once(
         cluster.thaw(cluster.primary)
 
 
+@pytest.mark.parametrize("driver", ["psycopg"])
+async def test_a_pool_closes_no_connection_that_a_terminated_query_still_uses(
+    cluster: LocalCluster, driver: str
+) -> None:
+    """libpq would free what psycopg goes on with in the next turn: the process crashes."""
+    adapter = SqlalchemyAdapter(driver)
+    pool = await adapter.create_pool(target_of(cluster.primary))
+    connection = await adapter.acquire_from_pool(pool)
+    raw: Any = (await connection.get_raw_connection()).driver_connection
+    query = "SELECT pg_sleep(600)"
+    asking = asyncio.create_task(scalar(connection, query))
+    await eventually(lambda: raw.lock.locked(), "the query uses its connection")
+    adapter.terminate_connection(connection)
+    asking_still: list[bool] = []
+    close = raw.close
+
+    async def watched() -> None:
+        asking_still.append(raw.lock.locked())
+        await close()
+
+    raw.close = watched
+    await adapter.close_pool(pool)
+    assert True not in asking_still
+    with pytest.raises(DBAPIError):
+        await asking
+    # A server learns of a dead client only when it has something to say to it.
+    where = "wait_event = 'PgSleep'"
+    cluster.psql(
+        cluster.primary,
+        f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {where}",
+    )
+
+
 async def test_a_cancelled_close_of_a_frozen_hosts_pool_ends_at_once_and_quietly(
     cluster: LocalCluster, driver: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -80,7 +80,8 @@ class BasePoolManager(Generic[PoolT, ConnT]):
         :param pool_factory_kwargs: for the driver's pool. The size it gives is for users: the
             monitor's one connection is added to it.
         :param abandon_timeout: connections that are out on a host which has not answered for so
-            long are terminated.
+            long are terminated. Where it answers again sooner, those from before have the refresh
+            timeout to come back.
         :param fencing: whether a master is superseded by one on a newer timeline.
         :raises DsnError: libpq would refuse the DSN, or what it finds beside it.
         :raises TypeError: an argument of the wrong kind; ``host``, ``port`` or ``dsn`` in

@@ -313,6 +313,11 @@ class Checkouts(Generic[PoolT, ConnT]):
                 lost = [c for c in self._out.values() if c.spell.address == new.address]
                 self._end_all(lost, f"{new.address} is superseded by {new.superseded_by}")
                 self._suspect(new.address)
+            if old.error is not None and new.serving:
+                # An outage is over. What it froze goes on now; what still hangs on connections
+                # from before does so for ever, where their flows died without a sign.
+                for spell in [s for s in self._retired if s.address == new.address]:
+                    self._await_end(spell, now + self._refresh_timeout)
 
     def _await_end(self, spell: Spell[PoolT], until: float) -> None:
         """Close a retired spell's pool with its last checkout, or when the time is up."""

@@ -162,7 +162,7 @@ class SqlalchemyAdapter:
         try:
             for connection in list(self._pools[pool].connections):
                 with suppress(Exception):
-                    await connection.close()
+                    await self._driver.close(connection)
         finally:
             await self.terminate_pool(pool)
 

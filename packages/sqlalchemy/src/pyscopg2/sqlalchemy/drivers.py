@@ -87,6 +87,10 @@ class Driver(Protocol):
         """`terminate`, where nobody waits for the connection but the caller."""
         ...
 
+    async def close(self, connection: Any, /) -> None:
+        """Close it in good order, unless somebody still waits for it: then `terminate`."""
+        ...
+
     def is_closed(self, connection: Any, /) -> bool: ...
 
     async def fetch_scalar(self, connection: Any, query: str, /) -> object:
@@ -139,6 +143,9 @@ class AsyncpgDriver:
     def abandon(self, connection: asyncpg.Connection[Any], /) -> None:
         connection.terminate()
 
+    async def close(self, connection: asyncpg.Connection[Any], /) -> None:
+        await connection.close()
+
     def is_closed(self, connection: asyncpg.Connection[Any], /) -> bool:
         return connection.is_closed()
 
@@ -174,6 +181,13 @@ class PsycopgDriver:
 
     def abandon(self, connection: psycopg.AsyncConnection[Any], /) -> None:
         connection.pgconn.finish()
+
+    async def close(self, connection: psycopg.AsyncConnection[Any], /) -> None:
+        # Psycopg's close frees what a query, terminated but not awake yet, goes on with.
+        if connection.lock.locked():
+            self.terminate(connection)
+        else:
+            await connection.close()
 
     def is_closed(self, connection: psycopg.AsyncConnection[Any], /) -> bool:
         return connection.closed
