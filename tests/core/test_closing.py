@@ -362,3 +362,18 @@ def test_a_program_that_never_closes_ends_at_once(
     assert caplog.messages == []
     if program is not end_by_an_error:
         network_of(manager).assert_nothing_left()
+
+
+@virtual
+async def test_a_closed_manager_has_no_pools() -> None:
+    async with Bench(replicas=1) as bench:
+        manager = bench.manager
+        master, replica = manager.pools
+        assert manager.pool_is_master(master)
+        assert manager.pool_is_replica(replica)
+        await manager.close()
+        assert manager.pools == ()
+        assert not manager.pool_is_master(master)
+        assert not manager.pool_is_replica(replica)
+        counts = manager.master_pool_count, manager.replica_pool_count, manager.available_pool_count
+        assert counts == (0, 0, 0)

@@ -6,6 +6,7 @@ import pytest
 from tests.core.conftest import Bench, in_use, now, start, virtual
 
 from pyscopg2.core.errors import AcquireTimeoutError
+from pyscopg2.core.monitor import CONNECT_GAP
 from pyscopg2.testing.fake_server import FakeError, FakeServer
 
 
@@ -237,10 +238,6 @@ async def test_a_name_that_moves_with_its_demoted_master_is_looked_up_again() ->
             assert connection.server is new
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a reserved connection is not opened anew while a role is missing and checks succeed",
-)
 @virtual
 async def test_while_a_role_is_missing_names_are_looked_up_again() -> None:
     """A ``-rw`` service that led to a standby when the manager started."""
@@ -248,6 +245,40 @@ async def test_while_a_role_is_missing_names_are_looked_up_again() -> None:
     bench["db1"].in_recovery = True
     async with bench:
         await bench.manager.ready()
+        old = bench["db1"]
         bench.network.servers["db1:5432"] = FakeServer("new", timeline=2)
         async with bench.manager.acquire(timeout=5) as connection:
             assert connection.server.name == "new"
+        assert bench.roles == "master"
+        await asyncio.sleep(1)
+        assert not old.flows
+
+
+@pytest.mark.parametrize("trouble", ["standby", "refuses", "silent"])
+@virtual
+async def test_a_look_that_finds_no_master_changes_nothing(trouble: str) -> None:
+    bench = Bench(replicas=0, ready=False)
+    old = bench["db1"]
+    old.in_recovery = True
+    async with bench:
+        await bench.manager.ready()
+        pools = bench.manager.pools
+        new = FakeServer("new", timeline=2)
+        bench.network.servers["db1:5432"] = new
+        if trouble == "standby":
+            new.in_recovery = True
+        elif trouble == "refuses":
+            new.down()
+        else:
+            new.freeze()
+        with pytest.raises(AcquireTimeoutError):
+            await bench.manager.acquire(timeout=20)
+        assert bench.roles == "replica"
+        assert bench.manager.pools == pools
+        # At the pace of connects, as if each opened all that its pool has room for.
+        assert 2 <= new.connects <= 20 / CONNECT_GAP
+        async with bench.manager.acquire(True) as connection:
+            assert connection.server is old
+        new.thaw()
+        await asyncio.sleep(2)
+        assert not new.flows

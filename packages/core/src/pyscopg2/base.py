@@ -274,11 +274,11 @@ class BasePoolManager(Generic[PoolT, ConnT]):
 
     def pool_is_master(self, pool: PoolT) -> bool:
         """By the current snapshot; False for a pool that is not in service."""
-        return any(host.pool is pool for host in self.topology.masters)
+        return not self._closed and any(host.pool is pool for host in self.topology.masters)
 
     def pool_is_replica(self, pool: PoolT) -> bool:
         """By the current snapshot; False for a pool that is not in service."""
-        return any(host.pool is pool for host in self.topology.replicas)
+        return not self._closed and any(host.pool is pool for host in self.topology.replicas)
 
     def get_pool_freesize(self, pool: PoolT) -> int:
         """How many connections users could take from it now, opened or not yet.
@@ -320,11 +320,11 @@ class BasePoolManager(Generic[PoolT, ConnT]):
 
     @property
     def master_pool_count(self) -> int:
-        return len(self.topology.masters)
+        return 0 if self._closed else len(self.topology.masters)
 
     @property
     def replica_pool_count(self) -> int:
-        return len(self.topology.replicas)
+        return 0 if self._closed else len(self.topology.replicas)
 
     @property
     def available_pool_count(self) -> int:

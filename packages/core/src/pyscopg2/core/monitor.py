@@ -26,6 +26,9 @@ GAP = 0.05
 CONNECT_GAP = 0.2
 """The same where the check has to connect: each connect costs the server a fork."""
 
+LEAST_ANEW = 1.0
+"""Seconds between two pools that are opened on suspicion alone, at least."""
+
 OVERDUE = 10
 """A check that takes so many times the host's usual time is far beyond it."""
 
@@ -88,6 +91,8 @@ class Monitor(Generic[PoolT, ConnT]):
         self._failures = 0
         """Hopeless ones, in a row."""
         self._began = 0.0
+        self._anew_at = 0.0
+        """From when on `_connect_anew` is worth its connects, on the event loop's clock."""
         self._suspected = False
         self._rich = True
         """Whether the server of the reserved connection tells all, as far as is known."""
@@ -157,6 +162,58 @@ class Monitor(Generic[PoolT, ConnT]):
         else:
             self._answer = answer
             self._publish(serial, answer=answer)
+            if self._may_lead_elsewhere(answer):
+                await self._connect_anew()
+
+    def _may_lead_elsewhere(self, answer: Answer) -> bool:
+        """Whether it is time to see where the address leads now: somebody waits, there is no
+        master, and this host is a standby over a connection from before.
+
+        A name or a service that moves to the new master leaves the flows that there are alone.
+        """
+        if answer.writable or self._store.topology.masters or not self._hurried():
+            return False
+        return asyncio.get_running_loop().time() >= self._anew_at
+
+    async def _connect_anew(self) -> None:
+        """Begin a new spell if a new pool finds a master here; else nothing has happened."""
+        attempt = asyncio.get_running_loop().create_task(self._find_master())
+        try:
+            await asyncio.wait({attempt}, timeout=self._refresh_timeout)
+        finally:
+            attempt.cancel()
+            self._background.adopt(attempt)
+            if self._reserved is not None:
+                self._put_off(self._reserved.pool)
+
+    def _put_off(self, pool: PoolT) -> None:
+        """A pool may open as many connections as it has places: each is one more connect."""
+        places = self._adapter.get_pool_maxsize(pool) or 0
+        gap = min(max(LEAST_ANEW, CONNECT_GAP * places), SLOWEST)
+        self._anew_at = asyncio.get_running_loop().time() + gap
+
+    async def _find_master(self) -> None:
+        serial = self._store.next_serial()
+        pool = await self._adapter.create_pool(self._target, **self._options)
+        try:
+            _stop_if_given_up()
+            connection = await self._adapter.acquire_from_pool(pool)
+            answer = await ask(
+                partial(self._adapter.fetch_scalar, connection), self._adapter.sqlstate
+            )
+            _stop_if_given_up()
+            if not answer.writable:
+                raise LookupError("a standby here, too")
+        except BaseException:
+            await self._adapter.terminate_pool(pool)
+            raise
+        # No await from here on: whoever follows finds the one spell, or the other.
+        self._drop_reserved()
+        self._reserved = Reserved(pool, connection)
+        self._rich = answer.rich
+        self._answer = answer
+        self._served = False
+        self._publish(serial, answer=answer)
 
     def _publish(
         self,
@@ -284,6 +341,7 @@ class Monitor(Generic[PoolT, ConnT]):
             raise
         self._rich = True
         self._reserved = Reserved(pool, connection)
+        self._put_off(pool)
 
     def _drop_reserved(self) -> asyncio.Task[None] | None:
         """Terminate it and give it back to its pool, without waiting for either; returns the task
