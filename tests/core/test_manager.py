@@ -161,16 +161,16 @@ async def test_await_it_or_enter_it() -> None:
 
 
 @virtual
-async def test_each_object_is_entered_once_at_a_time() -> None:
+async def test_each_object_is_used_once() -> None:
     async with Bench() as bench:
         acquire = bench.manager.acquire()
         with pytest.raises(RuntimeError, match="has not been entered"):
             await acquire.__aexit__(None, None, None)
         async with acquire:
-            with pytest.raises(RuntimeError, match="entered already"):
+            with pytest.raises(RuntimeError, match="entered before"):
                 await acquire.__aenter__()
-        async with acquire:
-            pass
+        with pytest.raises(RuntimeError, match="entered before"):
+            await acquire
         assert in_use(bench.manager) == 0
 
 

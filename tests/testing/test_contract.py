@@ -32,7 +32,10 @@ def cluster() -> Iterator[LocalCluster]:
 
 
 class Committing(AsyncpgAdapter):
-    async def end_block(self, connection: Any, exc: BaseException | None, /) -> None:
+    def end_block(self, connection: Any, exc: BaseException | None, /) -> Any:
+        return self._end(connection, exc)
+
+    async def _end(self, connection: Any, exc: BaseException | None) -> None:
         if exc is None or not connection.is_closed():
             await connection.execute("COMMIT" if exc is None else "ROLLBACK")
 

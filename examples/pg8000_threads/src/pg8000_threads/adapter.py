@@ -43,7 +43,7 @@ class Pg8000Adapter:
     def terminate_connection(self, connection: Connection, /) -> None:
         connection.terminate()
 
-    async def end_block(self, connection: Connection, exc: BaseException | None, /) -> None:
+    def end_block(self, connection: Connection, exc: BaseException | None, /) -> None:
         """Nothing: each statement has committed by itself."""
 
     async def fetch_scalar(self, connection: Connection, query: str, /) -> object:

@@ -160,7 +160,7 @@ class AiopgAdapter:
         if connection.closed != _CLOSED:
             connection.close()
 
-    async def end_block(self, connection: Connection, exc: BaseException | None, /) -> None:
+    def end_block(self, connection: Connection, exc: BaseException | None, /) -> None:
         """A block neither commits nor rolls back."""
 
     async def fetch_scalar(self, connection: Connection, query: str, /) -> object:

@@ -98,7 +98,7 @@ class AsyncpgAdapter:
         except asyncpg.InterfaceError:
             pass  # it has been given back already
 
-    async def end_block(
+    def end_block(
         self, connection: PoolConnectionProxy[Record], exc: BaseException | None, /
     ) -> None:
         """A block neither commits nor rolls back."""

@@ -79,8 +79,10 @@ class Adapter(Protocol[PoolT, ConnT]):
         """
         ...
 
-    def end_block(self, connection: ConnT, exc: BaseException | None, /) -> Awaitable[None]:
+    def end_block(self, connection: ConnT, exc: BaseException | None, /) -> Awaitable[None] | None:
         """End an ``async with`` block as the driver's own pool does, before the release.
+
+        None: there is nothing to be done.
 
         ``exc`` is what the block raised. A driver whose block commits, commits here, and raises
         where that cannot be done.

@@ -27,13 +27,18 @@ logger = logging.getLogger("pyscopg2")
 
 
 class Checkout(Generic[PoolT, ConnT]):
-    """One connection that is out."""
+    """One acquire, and the connection that it got, while that is out."""
 
-    __slots__ = ("connection", "ended", "spell")
+    __slots__ = ("begun", "connection", "ended", "kwargs", "request", "spell", "timeout")
 
-    def __init__(self, connection: ConnT, spell: Spell[PoolT]) -> None:
-        self.connection = connection
-        self.spell = spell
+    connection: ConnT
+    spell: Spell[PoolT]
+
+    def __init__(self, request: Request, timeout: float, kwargs: dict[str, Any]) -> None:
+        self.request = request
+        self.timeout = timeout
+        self.kwargs = kwargs
+        self.begun = False
         self.ended = False
         """The manager has terminated it, and gives it back to the driver by itself."""
 
@@ -88,26 +93,31 @@ class Checkouts(Generic[PoolT, ConnT]):
 
     # Taking
 
-    async def acquire(
-        self, request: Request, timeout: float, kwargs: dict[str, Any]
-    ) -> Checkout[PoolT, ConnT]:
-        """A connection for ``request`` within ``timeout`` seconds, all work included.
+    async def acquire(self, checkout: Checkout[PoolT, ConnT]) -> ConnT:
+        """A connection for its request within its timeout, all work included.
 
         `AcquireTimeoutError` after that; the error given to `close` where the manager closes.
         Misuse of the driver (an unknown argument) raises the driver's own error at once. Every
         other failure of a host is tried elsewhere, or there again after its next good check.
+        `RuntimeError`: this acquire has been used before.
         """
+        if checkout.begun:
+            raise RuntimeError("this acquire was awaited or entered before: call acquire() again")
+        checkout.begun = True
         self._start()
-        loop = asyncio.get_running_loop()
-        when = loop.time() + timeout
+        request = checkout.request
         places = self.places
-        failure: Exception | None = None
+        # Set when there is something to wait for: nothing was awaited until then.
+        when: float | None = None
         ticket: int | None = None
+        failure: Exception | None = None
         while True:
-            if self._closed is not None:
-                raise self._closed
             spell = places.take(request)
             if spell is None:
+                if self._closed is not None:
+                    raise self._closed
+                if when is None:
+                    when = _now() + checkout.timeout
                 if ticket is None:
                     ticket = places.draw()
                 spell = await places.wait(request, when, ticket)
@@ -119,12 +129,14 @@ class Checkouts(Generic[PoolT, ConnT]):
                     continue
             revision = places.revision
             try:
-                steps = self._adapter.acquire_from_pool(spell.pool, **kwargs).__await__()
+                steps = self._adapter.acquire_from_pool(spell.pool, **checkout.kwargs).__await__()
                 try:
                     pending = next(steps)
                 except StopIteration as stop:
                     connection = cast(ConnT, stop.value)
                 else:
+                    if when is None:
+                        when = _now() + checkout.timeout
                     connection = await self._connect(spell, request, steps, pending, when)
             except Interrupted:
                 places.free(spell)
@@ -139,17 +151,20 @@ class Checkouts(Generic[PoolT, ConnT]):
                 places.free(spell)
                 raise
             else:
-                checkout = Checkout(connection, spell)
+                checkout.connection = connection
+                checkout.spell = spell
+                self._out[id(connection)] = checkout
                 if spell.limit != spell.size:
                     places.trust(spell)
                 if revision == places.revision or spell in places.candidates(request):
-                    self._out[id(connection)] = checkout
-                    return checkout
+                    return connection
                 # The host's role changed while the driver was connecting.
-                self._release_later(checkout)
+                self._release_later(_taken(connection, spell))
             # The place is lost, but not the turn.
             ticket = FIRST if ticket is None else ticket
-            if loop.time() >= when:
+            if when is None:
+                when = _now() + checkout.timeout
+            elif _now() >= when:
                 self._give_up(request, failure)
 
     async def _connect(
@@ -187,7 +202,7 @@ class Checkouts(Generic[PoolT, ConnT]):
         except BaseException:
             self.places.free(spell)
             raise
-        await self._bury(Checkout(connection, spell))
+        await self._bury(_taken(connection, spell))
 
     # Giving back
 
@@ -199,7 +214,7 @@ class Checkouts(Generic[PoolT, ConnT]):
         """Count a connection that was taken from the driver's pool by hand."""
         if id(connection) not in self._out:
             spell.in_use += 1
-            self._out[id(connection)] = Checkout(connection, spell)
+            self._out[id(connection)] = _taken(connection, spell)
 
     async def end_block(self, checkout: Checkout[PoolT, ConnT], exc: BaseException | None) -> None:
         """End an ``async with`` block as the driver does, and release its connection.
@@ -211,7 +226,8 @@ class Checkouts(Generic[PoolT, ConnT]):
         self._unanswered.watch(checkout)
         try:
             ending = self._adapter.end_block(checkout.connection, exc)
-            await (self._timed(checkout.spell, ending) if self._timing else ending)
+            if ending is not None:
+                await (self._timed(checkout.spell, ending) if self._timing else ending)
         except BaseException as error:
             exc = error
             raise
@@ -394,3 +410,15 @@ class Checkouts(Generic[PoolT, ConnT]):
         while self._retired:
             self._some_ended.clear()
             await self._some_ended.wait()
+
+
+def _taken(connection: ConnT, spell: Spell[PoolT]) -> Checkout[PoolT, ConnT]:
+    """The record of a connection that nobody waits for who has another."""
+    checkout = Checkout[PoolT, ConnT](Request(), 0, {})
+    checkout.connection = connection
+    checkout.spell = spell
+    return checkout
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

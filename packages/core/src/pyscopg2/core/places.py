@@ -87,7 +87,14 @@ class Places(Generic[PoolT]):
 
     def take(self, request: Request) -> Spell[PoolT] | None:
         """Choose a host and count a place on it, in one step; None where no place is free."""
-        free = [spell for spell in self.candidates(request) if spell.in_use < spell.limit]
+        spells = self._candidates.get(request) or self.candidates(request)
+        if len(spells) == 1:
+            spell = spells[0]
+            if spell.in_use >= spell.limit:
+                return None
+            spell.in_use += 1
+            return spell
+        free = [spell for spell in spells if spell.in_use < spell.limit]
         if not free:
             return None
         spell = free[0]

@@ -247,7 +247,7 @@ class SqlalchemyAdapter:
         # After a rollback SQLAlchemy would connect anew, in a place that nobody has counted.
         sync.engine = self._nowhere
 
-    async def end_block(self, connection: AsyncConnection, exc: BaseException | None, /) -> None:
+    def end_block(self, connection: AsyncConnection, exc: BaseException | None, /) -> None:
         """What was not committed is rolled back when the connection is given back."""
 
     async def fetch_scalar(self, connection: AsyncConnection, query: str, /) -> object:

@@ -705,7 +705,7 @@ class AdapterContract(Generic[PoolT, ConnT]):
             async with bench.pool(0, 1) as pool:
                 connection = await bench.acquire(pool)
                 item = await bench.insert(connection)
-                await bench.adapter.end_block(connection, None)
+                await bench.end_block(connection, None)
                 await bench.release(connection, pool)
                 expected = bench.subject.commits or bench.subject.autocommit
                 assert bench.is_there(item) is expected
@@ -720,7 +720,7 @@ class AdapterContract(Generic[PoolT, ConnT]):
             async with bench.pool(0, 1) as pool:
                 connection = await bench.acquire(pool)
                 item = await bench.insert(connection)
-                await bench.adapter.end_block(connection, RuntimeError("the block's"))
+                await bench.end_block(connection, RuntimeError("the block's"))
                 await bench.release(connection, pool)
                 assert bench.is_there(item) is bench.subject.autocommit
                 assert bench.open_transactions() == 0
@@ -737,7 +737,7 @@ class AdapterContract(Generic[PoolT, ConnT]):
                 bench.adapter.terminate_connection(connection)
                 if bench.subject.commits:
                     with pytest.raises(Exception):
-                        await asyncio.wait_for(bench.adapter.end_block(connection, None), SOON)
+                        await asyncio.wait_for(bench.end_block(connection, None), SOON)
                 else:
                     await bench.end_block_quietly(connection)
                 await bench.release_quietly(connection, pool)
@@ -761,7 +761,7 @@ class AdapterContract(Generic[PoolT, ConnT]):
                     failure = exc
                 assert (failure is not None) is bench.subject.autocommit
                 try:
-                    await asyncio.wait_for(bench.adapter.end_block(connection, failure), SOON)
+                    await asyncio.wait_for(bench.end_block(connection, failure), SOON)
                 except Exception as exc:
                     assert bench.subject.commits, exc
                     failure = exc
@@ -880,8 +880,13 @@ class Bench(Generic[PoolT, ConnT]):
         """A release that may raise, as that of a broken connection may, but must not hang."""
         await self._quietly(self.adapter.release_to_pool(connection, pool))
 
+    async def end_block(self, connection: ConnT, exc: BaseException | None) -> None:
+        ending = self.adapter.end_block(connection, exc)
+        if ending is not None:
+            await ending
+
     async def end_block_quietly(self, connection: ConnT) -> None:
-        await self._quietly(self.adapter.end_block(connection, None))
+        await self._quietly(self.end_block(connection, None))
 
     async def _quietly(self, ending: Awaitable[object]) -> None:
         try:
