@@ -325,3 +325,17 @@ async def test_a_role_that_changes_during_a_connect_is_noticed() -> None:
             await acquire
         await bench.manager.release(held)
         assert in_use(bench.manager) == 0
+
+
+@virtual
+async def test_a_block_that_gave_its_connection_back_ends_nobody_elses_transaction() -> None:
+    quirks = FakeQuirks(commits_at_end=True)
+    async with Bench(replicas=0, size=1, quirks=quirks) as bench:
+        async with bench.manager.acquire() as connection:
+            await bench.manager.release(connection)
+            other = await bench.manager.acquire()
+            assert other is connection
+            await other.execute("insert half of it")
+        assert bench["db1"].writes == []
+        assert other.is_in_transaction
+        await bench.manager.release(other)

@@ -11,7 +11,7 @@ import pytest
 from tests.core.conftest import Bench, Manager, manager_on, now, other_tasks, start, virtual
 
 from pyscopg2.core.errors import PoolManagerClosedError
-from pyscopg2.testing.fake import FakeAdapter, FakeNetwork, FakeQuirks
+from pyscopg2.testing.fake import FakeAdapter, FakeNetwork, FakePool, FakeQuirks
 from pyscopg2.testing.fake_server import FakeError
 from pyscopg2.testing.virtual_time import VirtualTimeLoop, run, settle
 
@@ -377,3 +377,36 @@ async def test_a_closed_manager_has_no_pools() -> None:
         assert not manager.pool_is_replica(replica)
         counts = manager.master_pool_count, manager.replica_pool_count, manager.available_pool_count
         assert counts == (0, 0, 0)
+
+
+class Leisurely(FakeAdapter):
+    """Lets the loop run a few times before a pool is terminated."""
+
+    async def terminate_pool(self, pool: FakePool, /) -> None:
+        for _ in range(5):
+            await asyncio.sleep(0)
+        pool.terminate()
+
+
+@virtual
+async def test_a_pool_that_does_not_close_is_terminated_to_the_end() -> None:
+    sizes = {"min_size": 3, "max_size": 3}
+    bench = Bench(adapter=Leisurely, refresh_timeout=0.2, pool_factory_kwargs=sizes)
+    await bench.manager.ready()
+    bench["db1"].cut_flows()
+    began = now()
+    await bench.manager.close(1)
+    assert now() - began < 0.41
+    bench.assert_nothing_left()
+
+
+@virtual
+async def test_terminate_in_the_turn_of_a_close_ends_the_pools_at_once() -> None:
+    sizes = {"min_size": 3, "max_size": 3}
+    bench = Bench(adapter=Leisurely, refresh_timeout=0.2, pool_factory_kwargs=sizes)
+    await bench.manager.ready()
+    bench["db1"].freeze()
+    began = now()
+    await asyncio.gather(bench.manager.close(100), bench.manager.terminate())
+    assert now() - began < 0.01
+    bench.assert_nothing_left()

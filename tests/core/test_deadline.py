@@ -18,7 +18,7 @@ class Driver:
     def __init__(self, work: Awaitable[Any]) -> None:
         self.steps: Generator[Any, Any, Any] = work.__await__()
         self.pending = next(self.steps)
-        self.scopes: set[asyncio.Timeout] = set()
+        self.scopes: dict[asyncio.Timeout, None] = {}
         self.left: list[Rest] = []
 
     async def within(self, seconds: float) -> Any:
@@ -64,7 +64,7 @@ async def test_what_the_steps_return(verb: str, turns: int) -> None:
     driver = Driver(answer(1, turns=turns))
     assert await going_on(verb, driver) == "answer"
     assert now() == 1
-    assert (driver.scopes, driver.left) == (set(), [])
+    assert (driver.scopes, driver.left) == ({}, [])
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -103,7 +103,7 @@ async def test_the_deadline_cancels_the_steps() -> None:
     with pytest.raises(Interrupted):
         await driver.within(2)
     assert now() == 2
-    assert (driver.scopes, driver.left) == (set(), [])
+    assert (driver.scopes, driver.left) == ({}, [])
 
 
 @virtual

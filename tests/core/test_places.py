@@ -337,3 +337,19 @@ async def test_when_the_last_prompt_host_is_suspended_the_overdue_serve() -> Non
         assert now() < began + 0.01
         for connection in (held, other):
             await bench.manager.release(connection)
+
+
+@virtual
+async def test_those_whose_connects_are_aborted_keep_their_order() -> None:
+    sizes = {"min_size": 9, "max_size": 9}
+    async with Bench(replicas=0, pool_factory_kwargs=sizes) as bench:
+        queue, names = Queue(bench), "abcdefghi"
+        bench["db1"].silent_to_connects = True
+        bench["db1"].break_connections()
+        for name in names:
+            await queue.join(name, timeout=9)
+        await bench.until_roles("unavailable")
+        bench["db1"].up()
+        await bench.until_roles("master")
+        await queue.end()
+        assert "".join(queue.served) == names

@@ -358,6 +358,22 @@ def test_cut_flows_stay_dead_while_new_ones_work() -> None:
     run(main())
 
 
+def test_silent_to_connects_until_it_is_up() -> None:
+    async def main() -> None:
+        async with Bench() as bench:
+            pool = await bench.pool(min_size=0)
+            connection = await pool.acquire()
+            bench.server.silent_to_connects = True
+            connecting = start(pool.acquire())
+            assert await connection.fetch_scalar("select 1") == 1
+            await asyncio.sleep(1000)
+            assert not connecting.done()
+            bench.server.up()
+            assert await (await connecting).fetch_scalar("select 1") == 1
+
+    run(main())
+
+
 @pytest.mark.parametrize("notices", [True, False])
 def test_broken_connections(notices: bool) -> None:
     async def main() -> None:

@@ -38,6 +38,36 @@ def test_the_clock_stands_still_while_anything_is_ready() -> None:
     run(main())
 
 
+def test_watching_sees_every_turn_and_when_nothing_is_ready() -> None:
+    async def main() -> list[tuple[float, bool]]:
+        seen: list[tuple[float, bool]] = []
+        loop = running_loop()
+        loop.watch(lambda idle: seen.append((loop.time(), idle)))
+        await asyncio.sleep(0)
+        await asyncio.sleep(1)
+        loop.watch(None)
+        await asyncio.sleep(1)
+        return seen
+
+    seen = run(main())
+    assert [time for time, idle in seen if idle] == [0]
+    assert [time for time, idle in seen if not idle][-1] == 1
+
+
+def test_what_a_watcher_raises_ends_the_run() -> None:
+    def look(idle: bool) -> None:
+        if idle:
+            running_loop().watch(None)
+            raise LookupError
+
+    async def main() -> None:
+        running_loop().watch(look)
+        await asyncio.sleep(1)
+
+    with pytest.raises(LookupError):
+        run(main())
+
+
 def test_the_clock_never_stops_short_of_a_timer() -> None:
     async def main() -> None:
         for step in range(1, 2000):

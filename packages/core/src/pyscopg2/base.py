@@ -463,7 +463,8 @@ class BasePoolManager(Generic[PoolT, ConnT]):
         self._store.close(error)
         self._checkouts.close(error, timeout)
         await self._checkouts.ended()
-        await self._background.drain(self._refresh_timeout)
+        # A pool that does not close in time is terminated then, which takes its time, too.
+        await self._background.drain(self._refresh_timeout * (2 if timeout else 1))
 
     def _start(self) -> None:
         """On every use: start in the running loop, the first time; refuse another loop's use."""

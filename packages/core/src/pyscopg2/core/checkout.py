@@ -87,6 +87,8 @@ class Checkouts(Generic[PoolT, ConnT]):
         """Blocks that are ending, and connections on their way back."""
         self._closing: set[asyncio.Timeout] = set()
         """Of the pools that are being closed just now."""
+        self._closing_time = refresh_timeout
+        """Seconds that a pool has to close; then it is terminated."""
         self._some_ended = asyncio.Event()
         self._closed: Exception | None = None
         store.subscribe(self._follow)
@@ -177,7 +179,7 @@ class Checkouts(Generic[PoolT, ConnT]):
     ) -> ConnT:
         """The rest of an acquire that the driver could not finish at once."""
         suspicion = asyncio.get_running_loop().call_later(PATIENCE, self._suspect, spell.address)
-        scopes = spell.scopes.setdefault(request, set())
+        scopes = spell.scopes.setdefault(request, {})
         try:
             return await within(steps, pending, when, scopes, partial(self._leave, spell))
         finally:
@@ -223,6 +225,11 @@ class Checkouts(Generic[PoolT, ConnT]):
         terminated, whereupon it fails. An error of the block, or of its end, that tells of a
         change on the host makes that suspected.
         """
+        if self._out.get(id(checkout.connection)) is not checkout:
+            # The block has given its connection back by itself: it may be another user's by now.
+            if exc is not None and is_suspicious(exc, self._adapter.sqlstate):
+                self._suspect(checkout.spell.address)
+            return
         self._unanswered.watch(checkout)
         try:
             ending = self._adapter.end_block(checkout.connection, exc)
@@ -234,7 +241,7 @@ class Checkouts(Generic[PoolT, ConnT]):
         finally:
             if exc is not None and is_suspicious(exc, self._adapter.sqlstate):
                 self._suspect(checkout.spell.address)
-            # A block may have released its connection by itself; so may the manager.
+            # Somebody else may have given it back meanwhile.
             if self._out.get(id(checkout.connection)) is checkout:
                 try:
                     await self.release(checkout, {})
@@ -374,7 +381,7 @@ class Checkouts(Generic[PoolT, ConnT]):
 
     async def _close_pool(self, spell: Spell[PoolT]) -> None:
         try:
-            async with asyncio.timeout(self._refresh_timeout) as scope:
+            async with asyncio.timeout(self._closing_time) as scope:
                 self._closing.add(scope)
                 try:
                     await self._adapter.close_pool(spell.pool)
@@ -401,6 +408,7 @@ class Checkouts(Generic[PoolT, ConnT]):
         for spell in (*self.places.close(error), *self._retired):
             self._await_end(spell, now + timeout)
         if not timeout:
+            self._closing_time = 0.0
             for scope in self._closing:
                 if not scope.expired():
                     scope.reschedule(now)

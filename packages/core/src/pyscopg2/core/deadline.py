@@ -22,7 +22,7 @@ async def within(
     steps: Steps[T],
     pending: Any,
     when: float,
-    scopes: set[asyncio.Timeout],
+    scopes: dict[asyncio.Timeout, None],
     leave: Callable[[Coroutine[Any, Any, T]], None],
 ) -> T:
     """Go on with ``steps``, which wait for ``pending``, until the loop's clock shows ``when``.
@@ -35,11 +35,11 @@ async def within(
     scope = asyncio.timeout_at(when)
     try:
         async with scope:
-            scopes.add(scope)
+            scopes[scope] = None
             try:
                 return await _relay(steps, pending, scope, leave)
             finally:
-                scopes.discard(scope)
+                del scopes[scope]
     except TimeoutError as exc:
         # The driver may have timed out by itself: then this is the driver's own error.
         if scope.expired():

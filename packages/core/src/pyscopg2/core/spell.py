@@ -63,8 +63,8 @@ class Spell(Generic[PoolT]):
         """Hands out nothing more, and ends with its last checkout."""
         self.returns = 0
         """How often a place became free."""
-        self.scopes: dict[Request, set[asyncio.Timeout]] = {}
-        """Of the acquires that wait for the driver just now."""
+        self.scopes: dict[Request, dict[asyncio.Timeout, None]] = {}
+        """Of the acquires that wait for the driver just now, first come, first interrupted."""
 
     @property
     def free(self) -> int:

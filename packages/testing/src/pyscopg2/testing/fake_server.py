@@ -76,6 +76,9 @@ class FakeServer:
     lsn: str | None = "0/3000148"
     refuse_connects: str | None = None
     """SQLSTATE of every connect: `FULL`, `STARTING`, `WRONG_PASSWORD`, `UNKNOWN_DATABASE`, …"""
+    silent_to_connects: bool = False
+    """New connects get no answer until `up`, as behind a firewall that drops them; the connections
+    that are open live on."""
     refuse_rich_probe: str | None = None
     """SQLSTATE of every query that asks for more than ``SHOW transaction_read_only``."""
     answers: dict[str, object] = field(default_factory=dict[str, object])
@@ -115,6 +118,7 @@ class FakeServer:
     def up(self) -> None:
         """Accept connects and answer again, whatever was wrong."""
         self.state = State.UP
+        self.silent_to_connects = False
         for flow in self.flows:
             flow.resume()
 
@@ -237,7 +241,8 @@ class FakeFlow:
     @property
     def is_silent(self) -> bool:
         """Whether nothing comes from the other side."""
-        return self.is_cut or self.server.state is State.FROZEN
+        dropped = self.server.silent_to_connects and not self.is_established
+        return self.is_cut or dropped or self.server.state is State.FROZEN
 
     async def round_trip(self, text: str, cancel_delay: float = 0.0) -> None:
         """Send ``text`` and wait for the answer: it always suspends.

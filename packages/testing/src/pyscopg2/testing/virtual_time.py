@@ -36,11 +36,15 @@ class VirtualSelector(selectors.BaseSelector):
         self.threads = 0
         self.timers: list[float] = []
         self.settling: list[asyncio.Future[None]] = []
+        self.look: Callable[[bool], object] | None = None
         self._real = selectors.DefaultSelector()
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         events = self._real.select(0)
-        if events or timeout == 0:
+        idle = not events and timeout != 0
+        if self.look is not None:
+            self.look(idle)
+        if not idle:
             return events
         if self.threads:
             return self._real.select(None)
@@ -109,6 +113,14 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self._virtual.now
+
+    def watch(self, look: Callable[[bool], object] | None) -> None:
+        """Have ``look(idle)`` called between any two turns of the loop; None ends that.
+
+        ``idle``: nothing is ready any more, and the clock is about to move. What ``look`` raises
+        ends the loop's run and is raised there. It must not schedule anything.
+        """
+        self._virtual.look = look
 
     def stall(self, seconds: float) -> None:
         """Move the clock at once, as a call that blocks the loop for so long would.

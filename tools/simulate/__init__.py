@@ -1,0 +1,1 @@
+"""Seeds against invariants: a manager on scripted hosts, in virtual time."""

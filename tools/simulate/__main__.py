@@ -1,0 +1,7 @@
+"""`python -m tools.simulate`."""
+
+import sys
+
+from .command import main
+
+sys.exit(main())
