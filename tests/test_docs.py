@@ -96,7 +96,12 @@ def test_links_lead_somewhere(path: Path) -> None:
 def test_the_commands_are_scripts_of_the_environment() -> None:
     environments = tomllib.loads((ROOT / "hatch.toml").read_text())["envs"]
     scripts = set(environments["default"]["scripts"])
-    for each, like in (("adapters", "adapters"), ("newest", "adapters"), ("bench", "bench")):
+    for each, like in (
+        ("adapters", "adapters"),
+        ("newest", "adapters"),
+        ("lowest", "lowest"),
+        ("bench", "bench"),
+    ):
         scripts |= {f"{each}:{name}" for name in environments[like]["scripts"]}
     for where, text in snippets("sh"):
         for name in re.findall(r"hatch run (\S+)", text):

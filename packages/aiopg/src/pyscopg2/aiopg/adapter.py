@@ -12,16 +12,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-import psycopg2
-from psycopg2 import extensions
-
 import aiopg
+import psycopg2
 from aiopg.pool import Pool
+from psycopg2 import extensions
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from aiopg.connection import Connection
+
     from pyscopg2.core.dsn import Target
 
 _DEFAULTS: dict[str, Any] = {

@@ -2,6 +2,7 @@
 
 from aiopg.connection import Connection
 from aiopg.pool import Pool
+
 from pyscopg2.aiopg.adapter import AiopgAdapter
 from pyscopg2.base import BasePoolManager
 from pyscopg2.core.adapter import Adapter

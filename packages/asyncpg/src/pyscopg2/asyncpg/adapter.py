@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import asyncpg
+
 from pyscopg2.core.demands import supported
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from asyncpg import Connection, Pool, Record
     from asyncpg.pool import PoolConnectionProxy
+
     from pyscopg2.core.dsn import Target
 
 _SIZES = {"min_size": 10, "max_size": 10}

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlencode
 
 import asyncpg
-
 from asyncpgsa import (  # pyright: ignore[reportMissingTypeStubs]
     create_pool,  # pyright: ignore[reportUnknownVariableType]
 )
 from asyncpgsa.connection import SAConnection  # pyright: ignore[reportMissingTypeStubs]
+
 from pyscopg2.core.demands import supported
 
 if TYPE_CHECKING:

@@ -11,12 +11,12 @@ from traceback import clear_frames
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
-from psycopg_pool import AsyncConnectionPool
-
 import psycopg
 from psycopg.conninfo import make_conninfo
 from psycopg.pq import Conninfo, PGconn, TransactionStatus
 from psycopg.rows import tuple_row
+from psycopg_pool import AsyncConnectionPool
+
 from pyscopg2.core.dsn import Target
 from pyscopg2.psycopg.steps import cut_first, note_pending
 from pyscopg2.psycopg.watch import Connection, Pool, Watch

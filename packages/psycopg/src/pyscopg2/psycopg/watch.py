@@ -7,11 +7,11 @@ from functools import partial
 from typing import Any, TypeAlias
 from weakref import WeakSet
 
-from psycopg_pool import AsyncConnectionPool
-
 from psycopg import AsyncConnection, ProgrammingError
 from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
+from psycopg_pool import AsyncConnectionPool
+
 from pyscopg2.psycopg.steps import cut_first
 
 Connection: TypeAlias = AsyncConnection[TupleRow]

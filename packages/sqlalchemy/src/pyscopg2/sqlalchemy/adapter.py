@@ -12,18 +12,20 @@ from traceback import clear_frames
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 from weakref import WeakKeyDictionary, WeakSet
 
-from pyscopg2.sqlalchemy.cancellation import cut_first
-from pyscopg2.sqlalchemy.drivers import DRIVERS, Driver, installed_driver, require
 from sqlalchemy import event
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, DBAPIError, ResourceClosedError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool, QueuePool
 
+from pyscopg2.sqlalchemy.cancellation import cut_first
+from pyscopg2.sqlalchemy.drivers import DRIVERS, Driver, installed_driver, require
+
 if TYPE_CHECKING:
-    from pyscopg2.core.dsn import Target
     from sqlalchemy.engine import Engine
     from sqlalchemy.pool import ConnectionPoolEntry
+
+    from pyscopg2.core.dsn import Target
 
 _SIZES = {"pool_size": 5, "max_overflow": 10}
 """SQLAlchemy's defaults (`sqlalchemy.pool.QueuePool`)."""

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
 from pyscopg2.base import BasePoolManager
 from pyscopg2.core.adapter import Adapter
 from pyscopg2.sqlalchemy.adapter import SqlalchemyAdapter
 from pyscopg2.sqlalchemy.drivers import DRIVERS
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 
 class PoolManager(BasePoolManager[AsyncEngine, AsyncConnection]):

@@ -4,8 +4,9 @@ from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Generic, TypeVar, overload
 
-from pyscopg2.base import BasePoolManager
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
+
+from pyscopg2.base import BasePoolManager
 
 SessionT = TypeVar("SessionT", bound=AsyncSession)
 

@@ -1,4 +1,4 @@
-"""What a user of asyncpg writes: `test_typing` has it checked, strictly, and runs it."""
+"""What a user of asyncpg writes: `test_wheels` runs it, and has it checked, strictly."""
 
 import asyncio
 import sys
@@ -39,6 +39,9 @@ async def main(dsn: str) -> list[str]:
         taken = await manager.acquire(read_only=True)
         assert_type(taken, "PoolConnectionProxy[Record]")
         found += await names(taken)
+        await manager.release(taken)
+        taken = await manager.acquire_master()
+        assert_type(taken, "PoolConnectionProxy[Record]")
         await manager.release(taken)
 
         pool = await manager.get_pool(read_only=False)

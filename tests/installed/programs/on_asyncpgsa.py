@@ -1,0 +1,61 @@
+"""What a user of asyncpgsa writes: `test_wheels` runs it, and has it checked, strictly."""
+
+import asyncio
+import sys
+from typing import Any, assert_type, cast
+
+import sqlalchemy  # type: ignore[import-untyped]
+from asyncpg import Pool, Record
+from asyncpg.pool import PoolConnectionProxy
+
+from pyscopg2.asyncpgsa import PoolManager
+from pyscopg2.balancer_policy import RoundRobinBalancerPolicy
+
+
+async def names(connection: "PoolConnectionProxy[Record]") -> list[str]:
+    sa = cast("Any", sqlalchemy)  # version 1.3 has no types
+    query = sa.select([sa.literal("Ada").label("name")])
+    return [record["name"] for record in await connection.fetch(query)]
+
+
+async def main(dsn: str) -> list[str]:
+    found: list[str] = []
+    async with PoolManager(
+        dsn,
+        fallback_master=True,
+        balancer_policy=RoundRobinBalancerPolicy,
+        pool_factory_kwargs={"min_size": 1, "max_size": 2},
+    ) as manager:
+        assert_type(manager, PoolManager)
+        await manager.ready()
+
+        async with manager.acquire() as connection:
+            assert_type(connection, "PoolConnectionProxy[Record]")
+            found += await names(connection)
+        async with manager.acquire(read_only=True) as connection:
+            assert_type(connection, "PoolConnectionProxy[Record]")
+        async with manager.acquire_master(timeout=5) as connection:
+            assert_type(connection, "PoolConnectionProxy[Record]")
+        async with manager.acquire_replica(fallback_master=True) as connection:
+            assert_type(connection, "PoolConnectionProxy[Record]")
+
+        taken = await manager.acquire(read_only=True)
+        assert_type(taken, "PoolConnectionProxy[Record]")
+        found += await names(taken)
+        await manager.release(taken)
+        taken = await manager.acquire_master()
+        assert_type(taken, "PoolConnectionProxy[Record]")
+        await manager.release(taken)
+
+        pool = await manager.get_pool(read_only=False)
+        assert_type(pool, "Pool[Record]")
+        assert_type(await manager.get_master_pools(), list["Pool[Record]"])
+        async with manager.acquire_from_pool(pool) as connection:
+            assert_type(connection, "PoolConnectionProxy[Record]")
+        assert_type(manager.get_last_response_time(pool), float | None)
+        assert_type(manager.pools, tuple["Pool[Record]", ...])
+    return found
+
+
+if __name__ == "__main__":
+    print(asyncio.run(main(sys.argv[1])))
