@@ -99,7 +99,7 @@ MUTATIONS = (
         f"{LINE}._head",
         "if not place.done():",
         "if True:",
-        hint=192,
+        hint=67,
     ),
     Mutation(
         "a slot leaks when an acquire is aborted",
@@ -186,7 +186,7 @@ MUTATIONS = (
         f"{SPELL}.retire",
         "self.interrupt_all(now)",
         "pass",
-        hint=27,
+        hint=37,
     ),
     Mutation(
         "a suspended host never gets its trial",
@@ -237,9 +237,9 @@ MUTATIONS = (
     ),
     Mutation(
         "giving back is not bounded",
-        "pyscopg2.core.watchdog:Watchdog._look",
-        "self._ticks - since > _TICKS",
-        "False",
+        "pyscopg2.core.watchdog:Watchdog.watch",
+        "self._since[thing] = self._ticks",
+        "pass",
         hint=2,
     ),
     Mutation(

@@ -315,8 +315,9 @@ class World:
             if operation.stage == Stage.ACQUIRE:
                 self._look_at_acquire(operation)
             elif operation.stage == Stage.RELEASE:
-                # Its commit, then its reset: each starts anew where our loop has stood still.
-                bound = 2 * self.plan.refresh_timeout
+                # Its commit, then its reset, each with a quarter more; and each starts anew where
+                # our loop has stood still.
+                bound = 2 * 1.25 * self.plan.refresh_timeout
                 bound *= 2 if self.loop.stalled > operation.stalled else 1
                 if operation.lasts() > bound + HAIR:
                     self.broken("giving back is bounded", f"{operation}")
