@@ -29,6 +29,8 @@ class Line:
     def __init__(self) -> None:
         self._queues: dict[Request, OrderedDict[Place, int]] = {}
         self._tickets = itertools.count()
+        self._latest = FIRST
+        """The ticket of the one who joined last, but for those who came back."""
         self._waiting = 0
         self._deadlines: list[tuple[float, int, Waiter]] = []
         """A heap; also of some who have left the line meanwhile."""
@@ -59,14 +61,16 @@ class Line:
         queue = self._queues.get(request)
         if queue is None:
             queue = self._queues[request] = OrderedDict()
-        elif ticket < next(reversed(queue.values())):
+        if ticket > self._latest:
+            self._latest = ticket
+            queue[place] = ticket
+        else:
             # One who had a place already, and lost it with its host.
             later = [each for each in queue.items() if each[1] > ticket]
             for each, _ in later:
                 del queue[each]
             queue[place] = ticket
             queue.update(later)
-        queue[place] = ticket
         self._waiting += 1
         if len(self._deadlines) > 2 * self._waiting + _SPARE:
             self._deadlines = [entry for entry in self._deadlines if not _place(entry[-1]).done()]
@@ -88,7 +92,8 @@ class Line:
     def heads(self) -> list[Waiter]:
         """The first waiter of each distinct request, those who came first coming first."""
         heads = [head for request in tuple(self._queues) if (head := self._head(request))]
-        heads.sort(key=_ticket)
+        if len(heads) > 1:
+            heads.sort(key=_ticket)
         return heads
 
     def _head(self, request: Request) -> Waiter | None:
