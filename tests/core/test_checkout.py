@@ -71,6 +71,32 @@ async def test_an_acquire_leaves_a_host_that_freezes_under_it(quirks: dict[str, 
 
 
 @virtual
+async def test_a_timer_that_is_early_by_the_clocks_resolution_has_rung() -> None:
+    """Or the acquire would try again and again in that moment, which may be long elsewhere."""
+    async with Bench(replicas=0, size=2, refresh_delay=60) as bench:
+        await bench.manager.acquire()
+        bench["db1"].freeze()
+        acquire = start(bench.manager.acquire(timeout=0.05))
+        await asyncio.sleep(0)
+
+        async def count_turns() -> int:
+            turns = 0
+            while not acquire.done() and turns < 1000:
+                turns += 1
+                await asyncio.sleep(0)
+            return turns
+
+        early = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_at(now() + 0.05 - 4e-10, early.set_result, None)
+        await early
+        turns = await count_turns()
+        acquire.cancel()
+        await asyncio.wait([acquire])
+        assert turns < 20
+        bench["db1"].thaw()
+
+
+@virtual
 async def test_the_drivers_own_timeout_is_a_failed_connect() -> None:
     async with Bench(replicas=0) as bench:
         await bench.manager.acquire()

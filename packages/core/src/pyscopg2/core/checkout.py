@@ -6,6 +6,7 @@ taken from the driver is given back to it exactly once, and its place is free on
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
 from functools import partial
 from typing import Any, Generic, NoReturn, cast
@@ -24,6 +25,10 @@ from pyscopg2.core.topology import Role, Topology
 from pyscopg2.core.watchdog import Watchdog
 
 logger = logging.getLogger("pyscopg2")
+
+
+_RESOLUTION = time.get_clock_info("monotonic").resolution
+"""Seconds by which the event loop may call a timer early."""
 
 
 class Checkout(Generic[PoolT, ConnT]):
@@ -166,7 +171,7 @@ class Checkouts(Generic[PoolT, ConnT]):
             ticket = FIRST if ticket is None else ticket
             if when is None:
                 when = _now() + checkout.timeout
-            elif _now() >= when:
+            elif _now() + _RESOLUTION >= when:
                 self._give_up(request, failure)
 
     async def _connect(
