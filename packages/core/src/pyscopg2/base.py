@@ -102,7 +102,7 @@ class BasePoolManager(Generic[PoolT, ConnT]):
         self._fallback_master = fallback_master
         self._weight = _weight(master_as_replica_weight)
         for scheme, adapter in self.adapters.items():
-            if dsn.startswith(scheme):
+            if str(dsn).startswith(scheme):
                 self.adapter = adapter
         self._targets = _targets(dsn, self.adapter, self.adapters)
         if isinstance(self.adapter, ChecksOptions):

@@ -198,12 +198,17 @@ class Monitor(Generic[PoolT, ConnT]):
         try:
             _stop_if_given_up()
             connection = await self._adapter.acquire_from_pool(pool)
-            answer = await ask(
-                partial(self._adapter.fetch_scalar, connection), self._adapter.sqlstate
-            )
-            _stop_if_given_up()
-            if not answer.writable:
-                raise LookupError("a standby here, too")
+            try:
+                answer = await ask(
+                    partial(self._adapter.fetch_scalar, connection), self._adapter.sqlstate
+                )
+                _stop_if_given_up()
+                if not answer.writable:
+                    raise LookupError("a standby here, too")
+            except BaseException:
+                # The pool may have forgotten what is out of it.
+                self._adapter.terminate_connection(connection)
+                raise
         except BaseException:
             await self._adapter.terminate_pool(pool)
             raise

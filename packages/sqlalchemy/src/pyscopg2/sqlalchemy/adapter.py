@@ -235,9 +235,11 @@ class SqlalchemyAdapter:
         sync = connection.sync_connection
         if sync is None or sync.closed:
             return
-        raw = self._raw(connection)
-        if raw is not None:
-            self._driver.terminate(raw)
+        if not sync.invalidated:
+            raw = self._raw(connection)
+            if raw is not None:
+                self._driver.terminate(raw)
+            # It may have none left, and yet its place: where it was cancelled while it was reset.
             entry = sync.connection
             if not entry.is_detached:
                 # Frees its place in the pool, and without a greenlet, unlike `invalidate` alone.
