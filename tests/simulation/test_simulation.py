@@ -21,7 +21,7 @@ FENCING_OFF = next(each for each in MUTATIONS if each.name == "fencing is off")
 DIGEST = """
 import hashlib
 from tools.simulate.world import simulate
-for seed in reversed(range(20)):
+for seed in reversed(range(8)):
     print(hashlib.sha256(str(simulate(seed).trace).encode()).hexdigest())
 """
 
@@ -42,7 +42,7 @@ def test_a_seed_is_the_same_run_in_every_process() -> None:
         )
         return done.stdout.split()
 
-    here = [hashlib.sha256(str(simulate(seed).trace).encode()).hexdigest() for seed in range(20)]
+    here = [hashlib.sha256(str(simulate(seed).trace).encode()).hexdigest() for seed in range(8)]
     assert digests("1") == digests("2") == here[::-1]
 
 
