@@ -39,8 +39,11 @@ class SimulationLoop(VirtualTimeLoop):
         *args: *ArgsT,
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
-        when = max(when, math.ceil(when * TICKS - 1e-6) / TICKS)
-        timer = super().call_at(when, callback, *args, context=context)
+        tick = math.ceil(when * TICKS)
+        if tick / TICKS < when:
+            # By a hair: asyncio would fire it together with the tick before, and too early.
+            tick += 1
+        timer = super().call_at(tick / TICKS, callback, *args, context=context)
         self._timers.append(timer)
         return timer
 

@@ -99,7 +99,7 @@ MUTATIONS = (
         f"{LINE}._head",
         "if not place.done():",
         "if True:",
-        hint=67,
+        hint=501,
     ),
     Mutation(
         "a slot leaks when an acquire is aborted",
@@ -152,7 +152,7 @@ MUTATIONS = (
         f"{STORE}.publish",
         "_resolve(future, predicate, after)",
         "_resolve(future, predicate, before)",
-        hint=6,
+        hint=10,
     ),
     Mutation(
         "a terminated connection is released twice",

@@ -36,6 +36,9 @@ connect per 200 ms and one check per 50 ms, and as many again for the second try
 when its connection broke, or when it ends a spell."""
 
 
+SPINNING = 10_000
+"""Turns of the loop without a pause: somebody asks again and again."""
+
 ROUNDS = 3
 """What is cancelled at the end may begin something else: giving a connection back, for one. Once
 more that is cancelled, and once more."""
@@ -112,6 +115,8 @@ class World:
         self._broken: BrokenInvariant | None = None
         self._topology: Topology = self.manager.topology
         self._spells: list[Spell[FakePool]] = []
+        self._turns = 0
+        """Since time passed."""
         self._looked_at: object = None
         """What the hosts were last looked at with."""
         self._dials: dict[str, deque[float]] = {}
@@ -247,6 +252,9 @@ class World:
 
     def look(self, idle: bool) -> None:
         self.oracle.turn += 1
+        self._turns = 0 if idle else self._turns + 1
+        if self._turns > SPINNING:
+            self.broken("the clock moves on", f"{SPINNING} turns of the loop without a pause")
         topology = self.manager.topology
         if topology is not self._topology or self.closed:
             self._spells = self.manager.places.spells
