@@ -392,6 +392,9 @@ class Checkouts(Generic[PoolT, ConnT]):
                     await self._adapter.close_pool(spell.pool)
                 finally:
                     self._closing.discard(scope)
+        except GeneratorExit:
+            # The event loop is gone: there is no waiting any more.
+            raise
         except BaseException:
             await self._terminate_pool(spell)
             raise

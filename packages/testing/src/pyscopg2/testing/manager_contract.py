@@ -814,6 +814,8 @@ class ManagerContract(Generic[PoolT, ConnT]):
                 for lost in (idle, busy):
                     assert manager.is_connection_closed(lost)
                     await manager.release(lost)
+                # It is retired by the next check of its host, which comes at once.
+                await desk.until(lambda: not desk.knows(manager, retired), "the pool is retired")
                 desk.refuses(manager, retired)
                 assert old.name not in {await desk.reader(manager) for _ in range(5)}
 
@@ -998,6 +1000,14 @@ class Desk(Generic[PoolT, ConnT]):
             return host.role is role and host.serving is may_serve
 
         await self.until(has_become, f"{node!r} becomes {role}")
+
+    def knows(self, manager: BasePoolManager[PoolT, ConnT], pool: PoolT) -> bool:
+        """Whether the pool is one of this manager's still."""
+        try:
+            manager.get_pool_freesize(pool)
+        except ValueError:
+            return False
+        return True
 
     def refuses(
         self,
