@@ -318,6 +318,23 @@ async def test_foreign_connections_are_refused() -> None:
         await other.manager.release(connection)
 
 
+class Sparing(FakeAdapter):
+    """Resets nothing, so that a release does not suspend."""
+
+    async def release_to_pool(
+        self, connection: FakeConnection, pool: FakePool, /, **kwargs: Any
+    ) -> None:
+        if kwargs:
+            raise TypeError("no such argument")
+        self.given_back = connection
+
+    async def acquire_from_pool(self, pool: FakePool, /, **kwargs: Any) -> FakeConnection:
+        given_back, self.given_back = self.given_back, None
+        return given_back or await pool.acquire()
+
+    given_back: FakeConnection | None = None
+
+
 @virtual
 async def test_an_unknown_argument_of_release_is_a_type_error_and_leaks_nothing() -> None:
     async with Bench() as bench:
@@ -327,6 +344,20 @@ async def test_an_unknown_argument_of_release_is_a_type_error_and_leaks_nothing(
         await asyncio.sleep(0.5)
         assert in_use(bench.manager) == 0
         assert not connection.is_closed
+
+
+@virtual
+async def test_who_mends_the_arguments_of_a_release_has_given_back_once() -> None:
+    """A driver whose connections are the same objects for every user, and come without a wait."""
+    async with Bench(adapter=Sparing) as bench:
+        connection = await bench.manager.acquire()
+        with pytest.raises(TypeError):
+            await bench.manager.release(connection, patience=3)
+        await bench.manager.release(connection)
+        assert await bench.manager.acquire() is connection
+        await asyncio.sleep(0.5)
+        assert in_use(bench.manager) == 1
+        await bench.manager.release(connection)
 
 
 # One pool

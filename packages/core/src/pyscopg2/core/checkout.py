@@ -293,7 +293,12 @@ class Checkouts(Generic[PoolT, ConnT]):
 
     def _release_later(self, checkout: Checkout[PoolT, ConnT]) -> None:
         self._out[id(checkout.connection)] = checkout
-        self._background.spawn(self.release(checkout, {}))
+        self._background.spawn(self._release_unless_done(checkout))
+
+    async def _release_unless_done(self, checkout: Checkout[PoolT, ConnT]) -> None:
+        """By the time this runs its user may have released it, and another may have it."""
+        if self._out.get(id(checkout.connection)) is checkout:
+            await self.release(checkout, {})
 
     async def _timed(self, spell: Spell[PoolT], work: Awaitable[None]) -> None:
         """Do it, and tell how long the server took, where it was asked at all."""
