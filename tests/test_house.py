@@ -27,6 +27,7 @@ LAYERS: dict[str, set[str]] = {
     "watchdog": set(),
     "background": set(),
     "deadline": set(),
+    "hangup": set(),
     "faults": set(),
     "probe": set(),
     "topology": {"probe"},

@@ -212,6 +212,19 @@ async def acquire_what_was_kept(self: Any, pool: Any, /) -> Any:
     return self.notes.pop("kept", None) or await right.acquire_from_pool(pool)
 
 
+async def acquire_one_of_those_kept(self: Any, pool: Any, /) -> Any:
+    idle = self.notes.setdefault("idle", [])
+    return idle.pop() if idle else await right.acquire_from_pool(pool)
+
+
+async def release_to_those_kept(self: Any, connection: Any, pool: Any, /) -> None:
+    self.notes["idle"].append(connection)
+
+
+def right_maxsize(self: Any, pool: Any, /) -> int:
+    return right.get_pool_maxsize(pool)
+
+
 async def acquire_and_count(self: Any, pool: Any, /) -> Any:
     self.notes["out"] = self.notes.get("out", 0) + 1
     return await right.acquire_from_pool(pool)
@@ -440,6 +453,13 @@ WRONG = [
         HANGS,
         acquire_from_pool=note_acquires,
         release_to_pool=release_after_those_who_acquire,
+    ),
+    wrong(
+        "connections_that_broke_while_idle_are_not_handed_out",
+        "InterfaceError|connection is closed",
+        acquire_from_pool=acquire_one_of_those_kept,
+        release_to_pool=release_to_those_kept,
+        get_pool_freesize=right_maxsize,
     ),
     wrong(
         "releasing_a_broken_connection_frees_its_place",

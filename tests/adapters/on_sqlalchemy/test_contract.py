@@ -56,12 +56,12 @@ class TestPsycopg(AdapterContract[AsyncEngine, AsyncConnection]):
 
 
 def manager_subject_of(
-    driver: str, error: type[Exception]
+    driver: str, *errors: type[Exception]
 ) -> ManagerSubject[AsyncEngine, AsyncConnection]:
     return ManagerSubject(
         PoolManager,
         subject_of(driver),
-        errors=(SQLAlchemyError, error, OSError),
+        errors=(SQLAlchemyError, *errors, OSError),
         commit=lambda connection: connection.commit(),
         scheme=f"postgresql+{driver}",
         # asyncpg's own, where a connect is cancelled.
@@ -72,7 +72,7 @@ def manager_subject_of(
 class TestPoolManagerOverAsyncpg(ManagerContract[AsyncEngine, AsyncConnection]):
     @pytest.fixture
     def subject(self) -> ManagerSubject[AsyncEngine, AsyncConnection]:
-        return manager_subject_of("asyncpg", asyncpg.PostgresError)
+        return manager_subject_of("asyncpg", asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
 class TestPoolManagerOverPsycopg(ManagerContract[AsyncEngine, AsyncConnection]):

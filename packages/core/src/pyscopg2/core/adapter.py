@@ -55,7 +55,8 @@ class Adapter(Protocol[PoolT, ConnT]):
     def acquire_from_pool(self, pool: PoolT, /, **kwargs: Any) -> Awaitable[ConnT]:
         """Take a connection; ``kwargs`` are what the user gave to `acquire`.
 
-        The core never takes more than the maximum, so nobody queues inside the driver.
+        The core never takes more than the maximum, so nobody queues inside the driver. Not one
+        that the server has closed while it was idle, as far as this machine knows.
         `TypeError`: the driver knows no such argument.
         """
         ...

@@ -18,6 +18,7 @@ from psycopg.rows import tuple_row
 from psycopg_pool import AsyncConnectionPool
 
 from pyscopg2.core.dsn import Target
+from pyscopg2.core.hangup import hung_up
 from pyscopg2.psycopg.steps import cut_first, note_pending
 from pyscopg2.psycopg.watch import Connection, Pool, Watch
 
@@ -57,7 +58,7 @@ class PsycopgAdapter:
         hooks = {
             name: options.get(name) for name in ("configure", "check", "reset", "reconnect_failed")
         }
-        watch = Watch(self.terminate_connection, self._cut_off, **hooks)
+        watch = Watch(self.terminate_connection, self._cut_off, self.is_connection_closed, **hooks)
         pool: Pool = AsyncConnectionPool(
             _conninfo(target), open=False, **{**_with_ours(options), **watch.hooks}
         )
@@ -150,7 +151,8 @@ class PsycopgAdapter:
         return pool.max_size
 
     def is_connection_closed(self, connection: Connection, /) -> bool:
-        return connection.closed or connection in self._cut
+        # psycopg looks at the socket only while it waits for something.
+        return connection.closed or connection in self._cut or hung_up(connection.fileno())
 
     def _cut_off(self, connection: Connection) -> None:
         """Terminate a connection whose lock is held by the one who is about to hear of it."""

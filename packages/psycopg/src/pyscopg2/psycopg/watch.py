@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, TypeAlias
 from weakref import WeakSet
 
-from psycopg import AsyncConnection, ProgrammingError
+from psycopg import AsyncConnection, OperationalError, ProgrammingError
 from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
@@ -35,15 +35,17 @@ class Watch:
         self,
         cut: Callable[[Connection], None],
         cut_off: Callable[[Connection], None],
+        is_closed: Callable[[Connection], bool],
         configure: Hook | None = None,
         check: Hook | None = None,
         reset: Hook | None = None,
         reconnect_failed: Callable[[Pool], Any] | None = None,
     ) -> None:
         """``cut`` ends a connection; ``cut_off`` one that a hook is using, where that is about to
-        be cancelled. The others are the user's hooks."""
+        be cancelled; ``is_closed`` tells whether one has ended. The others are the user's hooks."""
         self._cut = cut
         self._cut_off = cut_off
+        self._is_closed = is_closed
         self._configure = configure
         self._check = check
         self._reset = reset
@@ -65,10 +67,9 @@ class Watch:
         """The pool's options of those names."""
         hooks: dict[str, Any] = {
             "configure": self.configure,
+            "check": self.check,
             "reconnect_failed": self.reconnect_failed,
         }
-        if self._check is not None:
-            hooks["check"] = self.check
         if self._reset is not None:  # with a reset, the pool leaves each return to its workers
             hooks["reset"] = self.reset
         return hooks
@@ -104,7 +105,11 @@ class Watch:
                 raise ProgrammingError("the pool's configure function left a transaction open")
 
     async def check(self, connection: Connection) -> None:
-        """A connection that the pool is about to give to somebody."""
+        """A connection that the pool is about to give to somebody. It takes another one where this
+        raises, and the connection is closed."""
+        if self._is_closed(connection):
+            self._cut(connection)
+            raise OperationalError("the server closed the connection while it was idle")
         if self._check is not None:
             await cut_first(self._check(connection), partial(self._cut_off, connection))
 

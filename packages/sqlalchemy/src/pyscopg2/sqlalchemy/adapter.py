@@ -14,7 +14,12 @@ from weakref import WeakKeyDictionary, WeakSet
 
 from sqlalchemy import event
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import ArgumentError, DBAPIError, ResourceClosedError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    DisconnectionError,
+    ResourceClosedError,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool, QueuePool
 
@@ -115,6 +120,12 @@ class SqlalchemyAdapter:
             pool.connections.add(entry.driver_connection)
             _opened.get(pool.connections).add(entry.driver_connection)
 
+        def refuse_closed(_: object, entry: ConnectionPoolEntry, __: object) -> None:
+            if self._driver.is_closed(entry.driver_connection):
+                raise DisconnectionError("the server closed the connection while it was idle")
+
+        # Where it is refused, SQLAlchemy opens another in its place.
+        event.listen(engine.sync_engine, "checkout", refuse_closed)
         # Before SQLAlchemy's own listeners, which ask the server and so may fail.
         event.listen(engine.sync_engine, "connect", remember, insert=True)
         try:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlencode
 
 from pyscopg2.core.demands import supported
+from pyscopg2.core.hangup import hung_up
 from pyscopg2.sqlalchemy.cancellation import cut_first
 
 if TYPE_CHECKING:
@@ -190,7 +191,8 @@ class PsycopgDriver:
             await connection.close()
 
     def is_closed(self, connection: psycopg.AsyncConnection[Any], /) -> bool:
-        return connection.closed
+        # psycopg looks at the socket only while it waits for something.
+        return connection.closed or hung_up(connection.fileno())
 
     async def fetch_scalar(self, connection: psycopg.AsyncConnection[Any], query: str, /) -> object:
         fetching = self._fetch_scalar(connection, query)

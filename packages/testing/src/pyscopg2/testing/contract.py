@@ -358,6 +358,19 @@ class AdapterContract(Generic[PoolT, ConnT]):
 
         bench.run(main())
 
+    def test_connections_that_broke_while_idle_are_not_handed_out(
+        self, bench: "Bench[PoolT, ConnT]"
+    ) -> None:
+        async def main() -> None:
+            async with bench.pool(0, 1) as pool:
+                await bench.all_places_are_free(pool)
+                bench.end_backends()
+                for _ in range(3):
+                    await asyncio.sleep(0)  # a driver may have to be told by the event loop
+                await bench.all_places_are_free(pool)
+
+        bench.run(main())
+
     def test_an_unknown_acquire_argument_is_an_error_at_once(
         self, bench: "Bench[PoolT, ConnT]"
     ) -> None:
@@ -960,6 +973,13 @@ class Bench(Generic[PoolT, ConnT]):
         self.psql(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
             f" WHERE application_name = '{self.name}' AND query LIKE '%pg_sleep%'"
+        )
+
+    def end_backends(self) -> None:
+        """As an administrator, or a restart, would."""
+        self.psql(
+            f"SELECT pg_terminate_backend(pid, {SOON:.0f}000) FROM pg_stat_activity"
+            f" WHERE application_name = '{self.name}'"
         )
 
     def cancel_queries(self) -> None:
