@@ -98,7 +98,7 @@ async def _run(arguments: argparse.Namespace, cluster: LocalCluster, console: Co
 def main() -> int:
     """The whole program; returns its exit code."""
     arguments = _arguments()
-    console = Console(highlight=False, soft_wrap=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     cluster = LocalCluster(settings=SETTINGS)
     try:
         try:

@@ -6,10 +6,9 @@ import re
 import socket
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from traceback import clear_frames
 from typing import Any
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg.conninfo import make_conninfo
@@ -43,8 +42,6 @@ class PsycopgAdapter:
 
     def __init__(self) -> None:
         self._watches: WeakKeyDictionary[Pool, Watch] = WeakKeyDictionary()
-        self._cut: WeakSet[Connection] = WeakSet()
-        """Connections terminated here, which may be closed in psycopg's eyes or not yet."""
 
     def check_options(self, target: Target, /, **options: Any) -> None:
         if misplaced := {"conninfo", "open"} & options.keys():
@@ -58,7 +55,7 @@ class PsycopgAdapter:
         hooks = {
             name: options.get(name) for name in ("configure", "check", "reset", "reconnect_failed")
         }
-        watch = Watch(self.terminate_connection, self._cut_off, self.is_connection_closed, **hooks)
+        watch = Watch(self.terminate_connection, _cut_off, self.is_connection_closed, **hooks)
         pool: Pool = AsyncConnectionPool(
             _conninfo(target), open=False, **{**_with_ours(options), **watch.hooks}
         )
@@ -110,18 +107,17 @@ class PsycopgAdapter:
                 async with connection.lock:
                     pass
         finally:
-            await cut_first(pool.putconn(connection, **kwargs), partial(self._cut_off, connection))
+            await cut_first(pool.putconn(connection, **kwargs), _cut_off, connection)
         watch.given_back(connection)
 
     def terminate_connection(self, connection: Connection, /) -> None:
-        self._cut.add(connection)
         _shut_down(connection)
         if not connection.lock.locked():
             _finish(connection)
         # Else the task that waits for the socket finds it at its end, in the next loop turn.
 
     async def end_block(self, connection: Connection, exc: BaseException | None, /) -> None:
-        if exc is None and (connection in self._cut or connection.broken):
+        if exc is None and connection.broken:
             # Psycopg ends a block on a closed connection in silence.
             raise psycopg.OperationalError("the connection is lost: nothing was committed")
         if exc is None:
@@ -131,11 +127,11 @@ class PsycopgAdapter:
         if connection.lock.locked():
             await ending
         else:
-            await cut_first(ending, partial(self._cut_off, connection))
+            await cut_first(ending, _cut_off, connection)
 
     async def fetch_scalar(self, connection: Connection, query: str, /) -> object:
         fetching = _fetch_scalar(connection, query)
-        return await cut_first(fetching, partial(self._cut_off, connection))
+        return await cut_first(fetching, _cut_off, connection)
 
     def sqlstate(self, exc: BaseException, /) -> str | None:
         if not isinstance(exc, psycopg.Error):
@@ -152,13 +148,7 @@ class PsycopgAdapter:
 
     def is_connection_closed(self, connection: Connection, /) -> bool:
         # psycopg looks at the socket only while it waits for something.
-        return connection.closed or connection in self._cut or hung_up(connection.fileno())
-
-    def _cut_off(self, connection: Connection) -> None:
-        """Terminate a connection whose lock is held by the one who is about to hear of it."""
-        self._cut.add(connection)
-        _shut_down(connection)
-        connection.pgconn.finish()
+        return connection.closed or hung_up(connection.fileno())
 
 
 def _with_ours(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -241,6 +231,12 @@ def _shut_down(connection: Connection) -> None:
             twin.shutdown(socket.SHUT_RDWR)
         except OSError:
             pass  # the other side was first
+
+
+def _cut_off(connection: Connection) -> None:
+    """Terminate a connection whose lock is held by the one who is about to hear of it."""
+    _shut_down(connection)
+    connection.pgconn.finish()
 
 
 def _finish(connection: Connection) -> None:

@@ -6,11 +6,15 @@ from collections.abc import Awaitable, Callable, Generator
 from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
+ConnT = TypeVar("ConnT")
 
 
 @types.coroutine
-def cut_first(awaitable: Awaitable[T], cut: Callable[[], None]) -> Generator[Any, Any, T]:
-    """Go through ``awaitable``; where the task is cancelled, ``cut`` before the driver hears of it.
+def cut_first(
+    awaitable: Awaitable[T], cut: Callable[[ConnT], None], connection: ConnT
+) -> Generator[Any, Any, T]:
+    """Go through ``awaitable``; where the task is cancelled, ``cut`` the connection before the
+    driver hears of it.
 
     Psycopg's answer to a cancellation is to ask the server to agree, for up to 10 s, and its pool
     swallows one that comes during a rollback. Cut off, it has nobody to ask; and the cancellation
@@ -25,7 +29,7 @@ def cut_first(awaitable: Awaitable[T], cut: Callable[[], None]) -> Generator[Any
                 value = yield pending
             except asyncio.CancelledError as exc:
                 cancelled = True
-                cut()
+                cut(connection)
                 pending = steps.throw(exc)
             except BaseException as exc:
                 pending = steps.throw(exc)

@@ -3,7 +3,6 @@
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Any, TypeAlias
 from weakref import WeakSet
 
@@ -86,7 +85,7 @@ class Watch:
             self._on_the_way_back.add(connection)
 
     def is_on_the_way_back(self, connection: Connection) -> bool:
-        return connection in self._on_the_way_back
+        return self._reset is not None and connection in self._on_the_way_back
 
     # The hooks
 
@@ -100,7 +99,7 @@ class Watch:
         """Run the user's hook, as the pool does: `ProgrammingError` where it leaves a transaction
         open, which the pool would only log, and connect again for ever."""
         if self._configure is not None:
-            await cut_first(self._configure(connection), partial(self._cut_off, connection))
+            await cut_first(self._configure(connection), self._cut_off, connection)
             if connection.info.transaction_status is not TransactionStatus.IDLE:
                 raise ProgrammingError("the pool's configure function left a transaction open")
 
@@ -111,7 +110,7 @@ class Watch:
             self._cut(connection)
             raise OperationalError("the server closed the connection while it was idle")
         if self._check is not None:
-            await cut_first(self._check(connection), partial(self._cut_off, connection))
+            await cut_first(self._check(connection), self._cut_off, connection)
 
     async def reset(self, connection: Connection) -> None:
         """A connection that a worker takes back."""
