@@ -365,8 +365,7 @@ class AdapterContract(Generic[PoolT, ConnT]):
             async with bench.pool(0, 1) as pool:
                 await bench.all_places_are_free(pool)
                 bench.end_backends()
-                for _ in range(3):
-                    await asyncio.sleep(0)  # a driver may have to be told by the event loop
+                await bench.all_hang_up()
                 await bench.all_places_are_free(pool)
 
         bench.run(main())
@@ -929,10 +928,24 @@ class Bench(Generic[PoolT, ConnT]):
 
     def sockets(self) -> int:
         """How many connections to the server this process has."""
-        return sum(
-            bool(each.raddr) and each.raddr.port == self.node.port
+        return len(self._connections())
+
+    def _connections(self) -> list[Any]:
+        return [
+            each
             for each in psutil.Process().net_connections("tcp")
-        )
+            if each.raddr and each.raddr.port == self.node.port
+        ]
+
+    async def all_hang_up(self) -> None:
+        """Until the kernel has seen the end of all connections to the server, and the event loop
+        has had its chance to tell the driver."""
+        until = time.monotonic() + SOON
+        while any(each.status == psutil.CONN_ESTABLISHED for each in self._connections()):
+            assert time.monotonic() < until, "the server keeps its connections"
+            await asyncio.sleep(0.001)
+        for _ in range(5):
+            await asyncio.sleep(0)
 
     async def sockets_close(self, rest: int | None = 0) -> None:
         """Until no more than ``rest`` sockets are open."""
