@@ -39,6 +39,7 @@ LAYERS: dict[str, set[str]] = {
     "places": {"adapter", "line", "selection", "spell", "topology"},
     "checkout": {
         "adapter",
+        "alarm",
         "background",
         "deadline",
         "errors",

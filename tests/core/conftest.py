@@ -175,6 +175,13 @@ def lose(manager: Manager, address: str) -> None:
     store.publish(Observation(address, serial, at=now(), error=OSError("lost"), reason="lost"))
 
 
+def reserved(manager: Manager, address: str) -> FakeConnection:
+    """The connection that the host's monitor keeps."""
+    kept = manager._monitors[address]._reserved
+    assert kept is not None
+    return kept.connection
+
+
 def break_one(connection: FakeConnection) -> None:
     """Break this one connection from the server's side."""
     connection._flow.break_off(ConnectionResetError("connection reset by peer"))

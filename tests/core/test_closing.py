@@ -11,8 +11,8 @@ import pytest
 from tests.core.conftest import Bench, Manager, manager_on, now, other_tasks, start, virtual
 
 from pyscopg2.core.errors import PoolManagerClosedError
-from pyscopg2.testing.fake import FakeAdapter, FakeNetwork, FakePool, FakeQuirks
-from pyscopg2.testing.fake_server import FakeError
+from pyscopg2.testing.fake import FakeAdapter, FakeConnection, FakeNetwork, FakePool, FakeQuirks
+from pyscopg2.testing.fake_server import FakeError, FakeServer
 from pyscopg2.testing.virtual_time import VirtualTimeLoop, run, settle
 
 State = Callable[[Bench], Awaitable[None]]
@@ -410,3 +410,45 @@ async def test_terminate_in_the_turn_of_a_close_ends_the_pools_at_once() -> None
     await asyncio.gather(bench.manager.close(100), bench.manager.terminate())
     assert now() - began < 0.01
     bench.assert_nothing_left()
+
+
+@virtual
+async def test_terminate_in_the_turn_in_which_a_new_pool_finds_the_master() -> None:
+    network = FakeNetwork.cluster(1)
+    ends: list[asyncio.Task[None]] = []
+
+    class Adapter(FakeAdapter):
+        async def fetch_scalar(self, connection: FakeConnection, query: str, /) -> object:
+            answer = await super().fetch_scalar(connection, query)
+            if connection.server.name == "new" and not ends:
+                ends.append(start(manager.terminate()))
+                await asyncio.sleep(0)
+            return answer
+
+    manager = manager_on(Adapter(network))
+    await manager.ready()
+    network["db1:5432"].down()
+    waiter = start(manager.acquire(timeout=20))
+    await asyncio.sleep(3)
+    network.servers["db2:5432"] = FakeServer("new", in_recovery=False, timeline=2)
+    await asyncio.wait([waiter])
+    assert isinstance(waiter.exception(), PoolManagerClosedError)
+    await ends[0]
+    assert manager.pools == ()
+    network.assert_nothing_left()
+
+
+def test_a_program_that_never_closes_leaves_no_retired_pool() -> None:
+    network = FakeNetwork.cluster(0)
+    manager = manager_on(FakeAdapter(network))
+
+    async def main() -> None:
+        await manager.ready()
+        await manager.acquire()
+        network["db1:5432"].freeze()
+        while manager.topology["db1:5432"].pool is not None:
+            await asyncio.sleep(0.1)
+        network["db1:5432"].thaw()
+
+    run(main())
+    network.assert_nothing_left()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tests.core.conftest import Bench, break_one, in_use, now, start, virtual
 
-from pyscopg2.core.errors import AcquireTimeoutError
+from pyscopg2.core.errors import AcquireTimeoutError, NotReadyError
 from pyscopg2.testing.fake import FakeAdapter, FakeConnection, FakePool, FakeQuirks
 from pyscopg2.testing.fake_server import FULL, FakeError
 from pyscopg2.testing.virtual_time import settle, stall
@@ -381,3 +381,19 @@ async def test_a_frozen_host_whose_driver_cancels_slowly() -> None:
         await settle()
         bench["db1"].thaw()
         await bench.until_roles("master replica", 2.3)
+
+
+@virtual
+async def test_a_pool_that_was_not_published_ends_whatever_its_driver_says() -> None:
+    class Adapter(FakeAdapter):
+        async def release_to_pool(
+            self, connection: FakeConnection, pool: FakePool, /, **kwargs: Any
+        ) -> None:
+            await super().release_to_pool(connection, pool, **kwargs)
+            raise FakeError("it was closed")
+
+    async with Bench(replicas=0, ready=False, adapter=Adapter) as bench:
+        bench["db1"].refuse_rich_probe = "XX000"
+        with pytest.raises(NotReadyError):
+            await bench.manager.ready(timeout=5)
+        assert sum(not pool.is_closed for pool in bench.network.pools) <= 1

@@ -425,6 +425,27 @@ async def test_a_connection_taken_by_hand_can_be_registered() -> None:
         assert manager.get_pool_freesize(pool) == free
 
 
+@virtual
+async def test_of_a_superseded_hosts_pool_nothing_is_registered() -> None:
+    async with Bench() as bench:
+        pool = bench.pool("db1")
+        connection = await pool.acquire()
+        bench.network.failover(old_stays=True)
+        await bench.until_roles("superseded master")
+        with pytest.raises(ValueError, match=r"superseded|retired"):
+            bench.manager.register_connection(connection, pool)
+        await pool.release(connection)
+
+
+@virtual
+async def test_a_closed_manager_gives_nothing_from_a_pool_either() -> None:
+    async with Bench() as bench:
+        pool = bench.pool("db1")
+        await bench.manager.close()
+        with pytest.raises(PoolManagerClosedError):
+            await bench.manager.acquire_from_pool(pool)
+
+
 # Pools and what is known of them
 
 

@@ -9,7 +9,9 @@ from tests.core.conftest import Bench, in_use, lose, now, out, start, virtual
 
 from pyscopg2.balancer_policy import RoundRobinBalancerPolicy
 from pyscopg2.core.errors import AcquireTimeoutError
-from pyscopg2.testing.fake import FakeConnection
+from pyscopg2.core.places import RETRY_GAP
+from pyscopg2.testing.fake import FakeConnection, FakeQuirks
+from pyscopg2.testing.fake_server import FULL
 from pyscopg2.testing.virtual_time import settle
 
 
@@ -353,3 +355,163 @@ async def test_those_whose_connects_are_aborted_keep_their_order() -> None:
         await bench.until_roles("master")
         await queue.end()
         assert "".join(queue.served) == names
+
+
+@virtual
+async def test_a_full_server_goes_on_serving_what_is_open() -> None:
+    async with Bench(replicas=0) as bench:
+        held = [await bench.manager.acquire() for _ in range(5)]
+        for connection in held:
+            await bench.manager.release(connection)
+        bench["db1"].refuse_connects = FULL
+        served = 0
+        connects = bench["db1"].connects
+        until = now() + 5
+
+        async def work() -> None:
+            nonlocal served
+            while now() < until:
+                async with bench.manager.acquire():
+                    await asyncio.sleep(0.01)
+                served += 1
+
+        await asyncio.gather(*(work() for _ in range(20)))
+        # Five connections could do 500 a second.
+        assert served > 400 * 5
+        assert bench["db1"].connects - connects <= 5 + 5 / RETRY_GAP  # the first ones in one turn
+        # And it is trusted again, one connection at a time.
+        bench["db1"].refuse_connects = None
+        await asyncio.sleep(RETRY_GAP)
+        tasks = [start(bench.manager.acquire()) for _ in range(10)]
+        held = await asyncio.gather(*tasks)
+        assert len(set(held)) == 10
+        for connection in held:
+            await bench.manager.release(connection)
+
+
+@virtual
+async def test_a_failed_connect_is_forgotten_in_time() -> None:
+    async with Bench(replicas=0) as bench:
+        held = await bench.manager.acquire()
+        bench["db1"].refuse_connects = FULL
+        with pytest.raises(AcquireTimeoutError):
+            await bench.manager.acquire(timeout=0.1)
+        bench["db1"].refuse_connects = None
+        await bench.manager.release(held)
+        await asyncio.sleep(4)
+        bench["db1"].latency = 0.05
+        began = now()
+        burst = await asyncio.gather(*(start(bench.manager.acquire()) for _ in range(10)))
+        assert now() - began < 0.2, "all connect at once"
+        for connection in burst:
+            await bench.manager.release(connection)
+
+
+@pytest.mark.parametrize("refresh_delay", [1.0, 30.0])
+@virtual
+async def test_a_host_whose_connect_failed_is_tried_again_soon(refresh_delay: float) -> None:
+    async with Bench(replicas=2, refresh_delay=refresh_delay) as bench:
+        held = [await bench.manager.acquire(read_only=True) for _ in range(2)]
+        for connection in held:
+            await bench.manager.release(connection)
+        bench["db2"].break_connections(ConnectionResetError())
+        bench["db2"].refuse_connects = FULL
+        for _ in range(4):
+            async with bench.manager.acquire(read_only=True) as connection:
+                assert connection.server is bench["db3"]
+        bench["db2"].refuse_connects = None
+
+        async def served_by_both() -> bool:
+            held = [await bench.manager.acquire(read_only=True) for _ in range(4)]
+            for connection in held:
+                await bench.manager.release(connection)
+            return len({connection.server for connection in held}) == 2
+
+        began = now()
+        while not await served_by_both():
+            assert now() - began < 2 * RETRY_GAP
+            await asyncio.sleep(0.01)
+
+
+@virtual
+async def test_a_connect_that_hangs_gives_way_to_a_free_host() -> None:
+    async with Bench(replicas=2) as bench:
+        held = [await bench.manager.acquire(read_only=True) for _ in range(2)]
+        # A full backlog, a stuck postmaster: what is open goes on.
+        bench["db2"].silent_to_connects = True
+        slow = 0
+        for _ in range(6):
+            began = now()
+            held.append(await bench.manager.acquire(read_only=True))
+            slow += now() - began > 0.1
+        assert bench.roles == "master replica replica"
+        assert slow <= 1
+        assert [connection.server.name for connection in held].count("db2") == 1
+        for connection in held:
+            await bench.manager.release(connection)
+
+
+@virtual
+async def test_a_connect_that_hangs_is_waited_for_where_there_is_no_other() -> None:
+    async with Bench(replicas=0, quirks=FakeQuirks(), refresh_timeout=5) as bench:
+        held = await bench.manager.acquire()
+        bench["db1"].latency = 0.2  # several round trips make a connect
+        connection = await bench.manager.acquire(timeout=5)
+        await bench.manager.release(connection)
+        await bench.manager.release(held)
+
+
+@pytest.mark.parametrize("timeout", [0, 0.01])
+@virtual
+async def test_a_short_timeout_says_nothing_about_a_host(timeout: float) -> None:
+    async with Bench(replicas=0, size=3) as bench:
+        first = await bench.manager.acquire()
+        bench["db1"].latency = 0.05
+        for _ in range(3):
+            with pytest.raises(AcquireTimeoutError):
+                await bench.manager.acquire(timeout=timeout)
+        others = await asyncio.gather(*(start(bench.manager.acquire()) for _ in range(2)))
+        for connection in (first, *others):
+            await bench.manager.release(connection)
+
+
+@virtual
+async def test_who_waited_for_a_role_looks_for_stuck_hosts_too() -> None:
+    async with Bench(replicas=0, size=1, refresh_delay=30) as bench:
+        bench["db1"].down()
+        await bench.check()
+        waiting = [start(bench.manager.acquire(timeout=20)) for _ in range(2)]
+        await settle()
+        bench["db1"].up()
+        await bench.until_roles("master")
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        queries = bench["db1"].queries
+        await asyncio.sleep(1)
+        assert bench["db1"].queries - queries >= 10
+        for task in waiting:
+            task.cancel()
+        await asyncio.wait(waiting)
+        for task in waiting:
+            if not task.cancelled():
+                await bench.manager.release(task.result())
+
+
+@pytest.mark.parametrize("begun", [True, False])
+@virtual
+async def test_a_pool_that_is_retired_gives_nothing_and_says_so_at_once(begun: bool) -> None:
+    async with Bench(replicas=1) as bench:
+        pool = bench.pool("db2")
+        held = await bench.manager.acquire_from_pool(pool)
+        context = bench.manager.acquire_from_pool(pool)
+        bench["db2"].silent_to_connects = True
+        task = start(context) if begun else None
+        await settle()
+        lose(bench.manager, "db2:5432")
+        began = now()
+        queries = bench["db1"].queries
+        with pytest.raises(ValueError, match="retired"):
+            await (context if task is None else task)
+        assert now() - began < 0.1
+        assert bench["db1"].queries - queries <= 1
+        await bench.manager.release(held)
+        bench["db2"].silent_to_connects = False

@@ -3,9 +3,10 @@
 import asyncio
 
 import pytest
-from tests.core.conftest import Bench, start, suspect, virtual
+from tests.core.conftest import Bench, now, start, suspect, virtual
 
 from pyscopg2.core.errors import AcquireTimeoutError
+from pyscopg2.core.monitor import CONNECT_GAP
 from pyscopg2.testing.fake_server import FULL, WRONG_PASSWORD, FakeServer
 
 
@@ -129,3 +130,15 @@ async def test_a_suspicion_that_comes_a_thousand_times_is_one_check() -> None:
             suspect(bench.manager, "db1:5432")
             await asyncio.sleep(0.0001)
         assert count.queries <= 3
+
+
+@pytest.mark.parametrize("every", [0.01, 0.06, 0.15])
+@virtual
+async def test_a_reserved_connection_that_breaks_all_the_time_is_no_storm(every: float) -> None:
+    async with Bench(replicas=0) as bench:
+        connects = bench["db1"].connects
+        until = now() + 10
+        while now() < until:
+            await asyncio.sleep(every)
+            bench["db1"].break_connections(ConnectionResetError())
+        assert bench["db1"].connects - connects <= 10 / CONNECT_GAP + 1

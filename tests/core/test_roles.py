@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from tests.core.conftest import Bench, in_use, now, start, virtual
+from tests.core.conftest import Bench, break_one, in_use, now, reserved, start, virtual
 
 from pyscopg2.core.errors import AcquireTimeoutError
 from pyscopg2.core.monitor import CONNECT_GAP
@@ -282,3 +282,55 @@ async def test_a_look_that_finds_no_master_changes_nothing(trouble: str) -> None
         new.thaw()
         await asyncio.sleep(2)
         assert not new.flows
+
+
+@virtual
+async def test_a_newer_master_that_is_set_read_only_still_supersedes() -> None:
+    # As clouds do when its disk is full.
+    async with Bench(replicas=1) as bench:
+        new = bench.network.failover(old_stays=True)
+        await bench.until_roles("superseded master")
+        new.read_only = True
+        await bench.until_roles("superseded replica")
+        with pytest.raises(AcquireTimeoutError):
+            await bench.manager.acquire()
+
+
+@virtual
+async def test_a_superseded_master_that_is_set_read_only_serves_no_reads() -> None:
+    # As an operator does, who fences it off.
+    async with Bench(replicas=2) as bench:
+        bench.network.failover(old_stays=True)
+        await bench.until_roles("superseded master replica")
+        bench["db1"].read_only = True
+        await bench.check()
+        assert bench.roles == "superseded master replica"
+
+
+@virtual
+async def test_a_masters_address_that_leads_to_a_newer_server_begins_a_new_spell() -> None:
+    async with Bench(replicas=0) as bench:
+        held, soon_idle = [await bench.manager.acquire() for _ in range(2)]
+        bench.network.servers["db1:5432"] = FakeServer("new", in_recovery=False, timeline=2)
+        pool = bench.pool("db1")
+        break_one(reserved(bench.manager, "db1:5432"))
+        await bench.until(lambda: bench.manager.topology["db1:5432"].pool not in (pool, None), 3)
+        await bench.manager.release(soon_idle)
+        async with bench.manager.acquire() as connection:
+            assert connection.server.name == "new"
+        await bench.manager.release(held)
+
+
+@virtual
+async def test_a_standbys_address_that_leads_to_the_new_master_begins_a_new_spell() -> None:
+    async with Bench(replicas=1) as bench:
+        held = [await bench.manager.acquire(read_only=True) for _ in range(3)]
+        bench["db1"].down()
+        bench.network.servers["db2:5432"] = FakeServer("new", in_recovery=False, timeline=2)
+        break_one(reserved(bench.manager, "db2:5432"))
+        await bench.until_roles("superseded master")
+        for connection in held:
+            await bench.manager.release(connection)
+        for _ in range(5):
+            async with bench.manager.acquire() as connection:
+                assert connection.server.name == "new"

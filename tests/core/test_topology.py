@@ -157,9 +157,11 @@ def test_two_masters(one: Answer, other: Answer) -> None:
     assert roles(after(("a", one), ("b", other))) == "master master unknown"
 
 
-def test_hosts_in_recovery_and_read_only_ones_are_not_judged() -> None:
+def test_a_primary_that_is_set_read_only_is_on_its_timeline_still() -> None:
     topology = after(("a", primary(5, read_only=True)), ("b", primary(2)), ("c", STANDBY))
-    assert roles(topology) == "replica master replica"
+    assert roles(topology) == "replica superseded replica"
+    topology = after(("a", primary(2, read_only=True)), ("b", primary(5)), ("c", STANDBY))
+    assert roles(topology) == "superseded master replica"
 
 
 def test_without_fencing_all_writable_hosts_are_masters() -> None:

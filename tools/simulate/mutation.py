@@ -162,7 +162,7 @@ MUTATIONS = (
     ),
     Mutation(
         "the deadline of a connect is not armed",
-        "pyscopg2.core.checkout:within",
+        f"{CHECKOUT}._connect",
         "asyncio.timeout_at(when)",
         "asyncio.timeout_at(None)",
         hint=1,
@@ -196,11 +196,10 @@ MUTATIONS = (
         hint=34,
     ),
     Mutation(
-        "a host on trial is never trusted again",
-        f"{PLACES}.trust",
-        "spell.limit = spell.size",
+        "a connect that succeeds is followed by no other",
+        f"{PLACES}.prove",
+        "self._serve(spell)",
         "pass",
-        hint=34,
     ),
     Mutation(
         "an overdue host is never relieved",
@@ -245,7 +244,7 @@ MUTATIONS = (
     Mutation(
         "suspicion hammers the host",
         f"{MONITOR}._delay",
-        "CONNECT_GAP if self._reserved is None else GAP",
+        "self._gap()",
         "0.01",
     ),
     Mutation(

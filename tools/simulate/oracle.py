@@ -12,6 +12,7 @@ class Said(NamedTuple):
     turn: int
     writable: bool
     timeline: int | None
+    """Of a primary, writable or not; a host in recovery does not tell its own."""
     system: str | None
 
 
@@ -45,14 +46,14 @@ class Oracle:
         return any(self.turn - said.turn < LAG for said in self._said.values())
 
     def superseded_by(self, address: str) -> str | None:
-        """The host last seen writable on a higher timeline of the same system."""
+        """The host last seen as a primary on a higher timeline of the same system."""
         mine = self._said.get(address)
-        if mine is None or not mine.writable or mine.timeline is None:
+        if mine is None or mine.timeline is None:
             return None
         timelines = {
-            other: said.timeline or 0
+            other: said.timeline
             for other, said in self._said.items()
-            if said.writable and said.system == mine.system
+            if said.timeline is not None and said.system == mine.system
         }
         newest = max(timelines, key=timelines.__getitem__)
         return newest if timelines[newest] > mine.timeline else None

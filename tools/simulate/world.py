@@ -261,7 +261,7 @@ class World:
         if topology is not self._topology:
             self._follow(self._topology, topology)
         for spell in self._spells:
-            if not 0 <= spell.in_use <= spell.limit <= spell.size:
+            if not 0 <= spell.in_use <= spell.size or not 0 <= spell.limit <= spell.size:
                 self.broken("places add up", f"{spell!r}, limit {spell.limit}")
         if idle and self._broken is None:
             self._look_closely()
@@ -412,7 +412,7 @@ class World:
         said, superseded = self.oracle.last(host.address), self._is_superseded(host.address)
         right = {
             Role.MASTER: said is not None and said.writable and not superseded,
-            Role.REPLICA: said is not None and not said.writable,
+            Role.REPLICA: said is not None and not said.writable and not superseded,
             Role.SUPERSEDED: superseded,
         }
         if not right.get(host.role, True):

@@ -136,6 +136,7 @@ class BasePoolManager(Generic[PoolT, ConnT]):
                 self._background,
                 hurried=self._is_hurried,
                 overdue=self._suspect_role,
+                retired=self._checkouts.retired,
                 refresh_delay=self._refresh_delay,
                 refresh_timeout=self._refresh_timeout,
                 stopwatch_window_size=stopwatch_window_size,
@@ -217,9 +218,13 @@ class BasePoolManager(Generic[PoolT, ConnT]):
 
         To take one from the driver's pool directly is not counted, and may starve the monitor.
 
-        :raises ValueError: the pool is not, or no longer, in service.
+        :raises ValueError: the pool is not, or no longer, in service; also when awaited, where it
+            is retired meanwhile.
+        :raises AcquireTimeoutError: when awaited, as `acquire`.
+        :raises PoolManagerClosedError: when awaited, as `acquire`.
         """
-        self._spell(pool)
+        if not self._closed:
+            self._spell(pool)
         request = Request(pool_id=id(pool))
         return AcquireContext(self._checkouts, request, self._acquire_timeout, kwargs)
 
@@ -241,7 +246,10 @@ class BasePoolManager(Generic[PoolT, ConnT]):
         :raises ValueError: the pool is not, or no longer, in service.
         """
         if self._checkouts.holder(connection) is None:
-            self._checkouts.register(connection, self._spell(pool))
+            spell = self._spell(pool)
+            if not self.topology[spell.address].serving:
+                raise ValueError(f"not in service: {self.topology[spell.address]}")
+            self._checkouts.register(connection, spell)
 
     def is_connection_closed(self, connection: ConnT) -> bool:
         """Whether the driver knows the connection to be closed; the server is not asked."""
@@ -250,7 +258,11 @@ class BasePoolManager(Generic[PoolT, ConnT]):
     # Pools
 
     async def get_pool(self, read_only: bool, fallback_master: bool | None = None) -> PoolT:
-        """The eligible pool with the most free connections; waits until there is one."""
+        """The eligible pool with the most free connections; waits until there is one.
+
+        :raises PoolManagerClosedError: the manager is closed, or closes meanwhile; so do
+            `get_master_pools` and `get_replica_pools`.
+        """
         pools = await self._pools(read_only, fallback_master)
         return max(pools, key=self.get_pool_freesize)
 
@@ -342,7 +354,7 @@ class BasePoolManager(Generic[PoolT, ConnT]):
         """Wait until every host has answered, or until there are so many masters and replicas.
 
         :param timeout: seconds.
-        :raises ValueError: one count without the other, or a negative one.
+        :raises ValueError: one count without the other, or a negative one; a negative timeout.
         :raises NotReadyError: out of time; or at once where too many hosts fail in a way that
             waiting does not heal, with the driver's own error as the cause.
         :raises PoolManagerClosedError: the manager is closed, or closes meanwhile.
@@ -371,7 +383,10 @@ class BasePoolManager(Generic[PoolT, ConnT]):
         """Wait until every host was checked anew, by a check that began after this call.
 
         :param timeout: seconds.
+        :raises ValueError: it is negative, or not finite.
         :raises NotReadyError: out of time.
+        :raises PoolManagerClosedError: the manager is closed, or closes meanwhile; so do all of
+            these that wait.
         """
         _timeout(timeout)
         self._start()
@@ -433,6 +448,8 @@ class BasePoolManager(Generic[PoolT, ConnT]):
         state. Cancelled, it terminates what is left.
 
         :param timeout: seconds to wait for connections that are out; the rest is terminated then.
+            Drivers that do not close their pools have up to twice ``refresh_timeout`` more.
+        :raises ValueError: it is negative, or not finite.
         """
         timeout = _timeout(timeout)
         try:
@@ -442,7 +459,10 @@ class BasePoolManager(Generic[PoolT, ConnT]):
             raise
 
     async def terminate(self) -> None:
-        """End everything and wait for nobody: users of connections that are out get errors."""
+        """End everything and wait for nobody: users of connections that are out get errors.
+
+        Takes up to ``refresh_timeout`` seconds where a driver does not end at once.
+        """
         await self._end(0)
 
     async def _end(self, timeout: float) -> None:

@@ -12,12 +12,13 @@ from functools import partial
 from typing import Any, Generic, NoReturn, cast
 
 from pyscopg2.core.adapter import Adapter, ConnT, PoolT
+from pyscopg2.core.alarm import Alarm
 from pyscopg2.core.background import Background
 from pyscopg2.core.deadline import Interrupted, resume, within
 from pyscopg2.core.errors import AcquireTimeoutError
 from pyscopg2.core.faults import is_misuse, is_suspicious
 from pyscopg2.core.line import FIRST
-from pyscopg2.core.places import PATIENCE, Choose, Places
+from pyscopg2.core.places import PATIENCE, RETRY_GAP, Choose, Places
 from pyscopg2.core.selection import Request
 from pyscopg2.core.spell import Spell
 from pyscopg2.core.store import Store
@@ -183,12 +184,28 @@ class Checkouts(Generic[PoolT, ConnT]):
         when: float,
     ) -> ConnT:
         """The rest of an acquire that the driver could not finish at once."""
-        suspicion = asyncio.get_running_loop().call_later(PATIENCE, self._suspect, spell.address)
+        loop = asyncio.get_running_loop()
+        scope = asyncio.timeout_at(when)
         scopes = spell.scopes.setdefault(request, {})
+        scopes[scope] = None
+        suspicion = loop.call_later(PATIENCE, self._suspect, spell.address)
+        # The host's checks may be well, over the connection that is open, while connects hang.
+        patience = max(RETRY_GAP, min(self._refresh_timeout, (when - loop.time()) / 2))
+        doubt = Alarm(loop, patience, partial(self._doubt, spell, request, scope))
         try:
-            return await within(steps, pending, when, scopes, partial(self._leave, spell))
+            connection = await within(scope, steps, pending, partial(self._leave, spell))
+            self.places.prove(spell)
+            return connection
         finally:
+            del scopes[scope]
             suspicion.cancel()
+            doubt.cancel()
+
+    def _doubt(self, spell: Spell[PoolT], request: Request, scope: asyncio.Timeout) -> None:
+        """A connect takes very long: who waits for it goes elsewhere, if there is a place, and no
+        others come here but for what is open."""
+        if self.places.doubt(spell, request) and not scope.expired():
+            scope.reschedule(_now())
 
     def _give_up(self, request: Request, failure: Exception | None) -> NoReturn:
         topology = self._store.topology
@@ -425,6 +442,10 @@ class Checkouts(Generic[PoolT, ConnT]):
             for scope in self._closing:
                 if not scope.expired():
                     scope.reschedule(now)
+
+    def retired(self, address: str) -> list[PoolT]:
+        """The host's pools that wait for their last checkouts."""
+        return [spell.pool for spell in self._retired if spell.address == address]
 
     async def ended(self) -> None:
         """Until no retired spell waits for a checkout any more."""

@@ -19,27 +19,21 @@ class Interrupted(Exception):  # noqa: N818  it is a turn of events, not an erro
 
 
 async def within(
+    scope: asyncio.Timeout,
     steps: Steps[T],
     pending: Any,
-    when: float,
-    scopes: dict[asyncio.Timeout, None],
     leave: Callable[[Coroutine[Any, Any, T]], None],
 ) -> T:
-    """Go on with ``steps``, which wait for ``pending``, until the loop's clock shows ``when``.
+    """Go on with ``steps``, which wait for ``pending``, until the scope expires.
 
-    `Interrupted` after that, and whenever somebody reschedules the scope, which is in ``scopes``
-    meanwhile, to now. The steps are cancelled then. Where they do not end at once when cancelled,
-    they are not waited for: ``leave`` gets what remains of them, to be run to its end elsewhere.
-    A cancellation of the caller's task reaches the steps as it always does.
+    `Interrupted` then, which is when its time comes, or when somebody reschedules it to now. The
+    steps are cancelled. Where they do not end at once when cancelled, they are not waited for:
+    ``leave`` gets what remains of them, to be run to its end elsewhere. A cancellation of the
+    caller's task reaches the steps as it always does.
     """
-    scope = asyncio.timeout_at(when)
     try:
         async with scope:
-            scopes[scope] = None
-            try:
-                return await _relay(steps, pending, scope, leave)
-            finally:
-                del scopes[scope]
+            return await _relay(steps, pending, scope, leave)
     except TimeoutError as exc:
         # The driver may have timed out by itself: then this is the driver's own error.
         if scope.expired():
@@ -47,12 +41,17 @@ async def within(
         raise
 
 
+async def resume(steps: Steps[T], pending: Any) -> T:
+    """Go on with ``steps``, which wait for ``pending``, to their end."""
+    return await _relay(steps, pending)
+
+
 @types.coroutine
 def _relay(
     steps: Steps[T],
     pending: Any,
-    scope: asyncio.Timeout,
-    leave: Callable[[Coroutine[Any, Any, T]], None],
+    scope: asyncio.Timeout | None = None,
+    leave: Callable[[Coroutine[Any, Any, T]], None] | None = None,
 ) -> Generator[Any, Any, T]:
     """Go on with ``steps``, which wait for ``pending``, until they end or the scope expires."""
     try:
@@ -64,31 +63,9 @@ def _relay(
                 raise
             except BaseException as exc:
                 pending = steps.throw(exc)
-                if scope.expired():
+                if leave is not None and scope is not None and scope.expired():
                     leave(resume(steps, pending))
                     raise
-            else:
-                pending = steps.send(value)
-    except StopIteration as stop:
-        return cast(T, stop.value)
-
-
-async def resume(steps: Steps[T], pending: Any) -> T:
-    """Go on with ``steps``, which wait for ``pending``, to their end."""
-    return await _resume(steps, pending)
-
-
-@types.coroutine
-def _resume(steps: Steps[T], pending: Any) -> Generator[Any, Any, T]:
-    try:
-        while True:
-            try:
-                value = yield pending
-            except GeneratorExit:
-                steps.close()
-                raise
-            except BaseException as exc:
-                pending = steps.throw(exc)
             else:
                 pending = steps.send(value)
     except StopIteration as stop:

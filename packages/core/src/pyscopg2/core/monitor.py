@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
+import math
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, cast
@@ -65,12 +66,14 @@ class Monitor(Generic[PoolT, ConnT]):
         *,
         hurried: Callable[[], bool],
         overdue: Callable[[str], None],
+        retired: Callable[[str], Iterable[PoolT]],
         refresh_delay: float,
         refresh_timeout: float,
         stopwatch_window_size: int,
     ) -> None:
         """``hurried`` tells whether somebody waits for a role that nobody has. ``overdue`` is told
-        the address when a check takes far longer than usual."""
+        the address when a check takes far longer than usual. ``retired`` tells the address's pools
+        that wait for their last checkouts."""
         self._target = target
         self._adapter = adapter
         self._options = options
@@ -78,6 +81,7 @@ class Monitor(Generic[PoolT, ConnT]):
         self._background = background
         self._hurried = hurried
         self._overdue = overdue
+        self._retired = retired
         self._refresh_delay = refresh_delay
         self._refresh_timeout = refresh_timeout
         self._stopwatch = Stopwatch(stopwatch_window_size)
@@ -88,9 +92,13 @@ class Monitor(Generic[PoolT, ConnT]):
         """Of this spell."""
         self._served = False
         """Whether this spell's pool has been in service."""
+        self._reopened = False
+        """Whether the reserved connection is another one than at the last answer."""
         self._failures = 0
         """Hopeless ones, in a row."""
         self._began = 0.0
+        self._reopened_at = -math.inf
+        """When the reserved connection had to be opened anew last, within a spell."""
         self._anew_at = 0.0
         """From when on `_connect_anew` is worth its connects, on the event loop's clock."""
         self._suspected = False
@@ -129,8 +137,9 @@ class Monitor(Generic[PoolT, ConnT]):
                 if self._reserved is not None:
                     self._adapter.terminate_connection(self._reserved.connection)
                     pool = self._reserved.pool
-                if pool is not None:
-                    await self._adapter.terminate_pool(pool)
+                for each in (pool, *self._retired(self._target.address)):
+                    if each is not None:
+                        await self._adapter.terminate_pool(each)
 
     def stop(self) -> None:
         """Said before `run` is cancelled, where the manager closes and will end the pool."""
@@ -142,6 +151,7 @@ class Monitor(Generic[PoolT, ConnT]):
         self._suspected = False
         self._began = asyncio.get_running_loop().time()
         serial = self._store.next_serial()
+        self._reopened = False
         try:
             answer = await self._ask_in_time()
         except Exception as exc:
@@ -203,6 +213,9 @@ class Monitor(Generic[PoolT, ConnT]):
                     partial(self._adapter.fetch_scalar, connection), self._adapter.sqlstate
                 )
                 _stop_if_given_up()
+                if self._stopping:
+                    # In this very turn, before the cancellation: nobody would end this pool.
+                    raise asyncio.CancelledError
                 if not answer.writable:
                     raise LookupError("a standby here, too")
             except BaseException:
@@ -248,10 +261,16 @@ class Monitor(Generic[PoolT, ConnT]):
 
     def _ends_spell(self, before: Answer, now: Answer) -> bool:
         """Whether this is another server, or the same one demoted, or superseded since the pool
-        was in service. A promotion ends no spell."""
+        was in service. A promotion ends no spell.
+
+        Seen over a new connection, another role or timeline may be another server's, to which the
+        address has moved: what else the pool has open stayed with the old one.
+        """
         if before.writable and not now.writable:
             return True
         if len({before.system_identifier, now.system_identifier} - {None}) > 1:
+            return True
+        if self._reopened and (before.writable, before.timeline) != (now.writable, now.timeline):
             return True
         role = self._store.topology[self._target.address].role
         return self._served and role is Role.SUPERSEDED
@@ -306,6 +325,7 @@ class Monitor(Generic[PoolT, ConnT]):
                     # Its place first: under full load the driver has no other for the next one,
                     # and need not wake who queues inside it.
                     await asyncio.wait({returning})
+                self._reopened_at = asyncio.get_running_loop().time()
                 await self._reserve(reserved.pool)
         if self._reserved is None:
             raise asyncio.CancelledError
@@ -346,6 +366,7 @@ class Monitor(Generic[PoolT, ConnT]):
             raise
         self._rich = True
         self._reserved = Reserved(pool, connection)
+        self._reopened = True
         self._put_off(pool)
 
     def _drop_reserved(self) -> asyncio.Task[None] | None:
@@ -363,10 +384,13 @@ class Monitor(Generic[PoolT, ConnT]):
         return self._background.spawn(self._give_back(reserved, published))
 
     async def _give_back(self, reserved: Reserved[PoolT, ConnT], published: bool) -> None:
-        async with asyncio.timeout(self._refresh_timeout):
-            await self._adapter.release_to_pool(reserved.connection, reserved.pool)
+        try:
+            async with asyncio.timeout(self._refresh_timeout):
+                await self._adapter.release_to_pool(reserved.connection, reserved.pool)
+        finally:
             if not published:
-                await self._adapter.terminate_pool(reserved.pool)
+                async with asyncio.timeout(self._refresh_timeout):
+                    await self._adapter.terminate_pool(reserved.pool)
 
     # Between two checks
 
@@ -387,8 +411,16 @@ class Monitor(Generic[PoolT, ConnT]):
         if self._failures:
             delay = max(delay, min(delay * 2 ** min(self._failures, 10), SLOWEST))
         if self._suspected or (not self._failures and self._hurried()):
-            delay = min(delay, CONNECT_GAP if self._reserved is None else GAP)
+            delay = min(delay, self._gap())
         return delay
+
+    def _gap(self) -> float:
+        """The same at the least: longer where the check has to connect."""
+        if self._reserved is None:
+            return CONNECT_GAP
+        if self._adapter.is_connection_closed(self._reserved.connection):
+            return max(GAP, self._reopened_at + CONNECT_GAP - self._began)
+        return GAP
 
 
 def _stop_if_given_up() -> None:

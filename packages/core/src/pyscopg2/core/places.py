@@ -21,6 +21,9 @@ PATIENCE = 0.05
 RETRY_GAP = 0.2
 """Seconds from a connect that failed to the next try there: each costs the server a fork."""
 
+FORGOTTEN = 1.0
+"""Seconds from the last failed or tentative connect to full trust, where the host answers."""
+
 Choose = Callable[[list[Any]], Candidate]
 """`BalancerPolicy.choose`."""
 
@@ -114,12 +117,17 @@ class Places(Generic[PoolT]):
         """Stand in line for a place, which is counted already when this returns.
 
         None when the event loop's clock shows ``when``. A place that was handed over in the same
-        turn in which the waiter was cancelled goes to the next.
+        turn in which the waiter was cancelled goes to the next. `ValueError`: the one pool that is
+        asked for has been retired.
         """
+        if request.pool_id is not None and all(
+            id(spell.pool) != request.pool_id for spell in self._spells.values()
+        ):
+            raise _retired()
         waiter = self._line.join(request, when, ticket)
         if not self.candidates(request):
             self._demand()
-        elif self._look is None:
+        if self._look is None:
             self._look_later()
         _, _, place = waiter
         try:
@@ -143,14 +151,27 @@ class Places(Generic[PoolT]):
             self._serve(spell)
 
     def suspend(self, spell: Spell[PoolT]) -> None:
-        """A connect failed: nothing more goes there until the host's next good check."""
+        """A connect failed, whose place is in use still: for a while no more goes there than what
+        is open.
+
+        So many are open as are in use beside it: the driver had none to spare, or it would not
+        have connected.
+        """
         if not spell.retired:
-            spell.suspended = True
-            spell.failed_at = asyncio.get_running_loop().time()
+            spell.limit = max(0, spell.in_use - 1)
+            spell.suspended = not spell.limit
+            spell.tried_at = asyncio.get_running_loop().time()
             self._candidates.clear()
             self._suspect(spell.address)
             # Without it, the overdue ones that it came before may be candidates.
             self._serve_all()
+
+    def doubt(self, spell: Spell[PoolT], request: Request) -> bool:
+        """A connect takes very long, whatever the host's checks say. True where another host has
+        a place for who waits for it."""
+        self.suspend(spell)
+        others = [each for each in self.candidates(request) if each is not spell]
+        return any(each.in_use < each.limit for each in others)
 
     def mark_overdue(self, address: str) -> None:
         """A host takes far longer than usual to answer its check.
@@ -170,9 +191,17 @@ class Places(Generic[PoolT]):
             self._serve_all()
 
     def trust(self, spell: Spell[PoolT]) -> None:
-        """A connection came out of it again: its trial is over."""
-        spell.limit = spell.size
+        """A connection came out of it, on trial as it is: where all that are open are in use, one
+        more may try to connect, now and then."""
+        if spell.in_use >= spell.limit and _may_try(spell):
+            self._let_try(spell)
         if self._line and not spell.retired:
+            self._serve(spell)
+
+    def prove(self, spell: Spell[PoolT]) -> None:
+        """A connect succeeded, so that the next may try at once."""
+        if spell.limit < spell.size and not spell.retired:
+            spell.limit = max(spell.limit, min(spell.size, spell.in_use + 1))
             self._serve(spell)
 
     def follow(self, before: Topology, after: Topology) -> list[Spell[PoolT]]:
@@ -220,9 +249,7 @@ class Places(Generic[PoolT]):
         if spell is None:
             return ()
         spell.retire(asyncio.get_running_loop().time())
-        self._line.turn_away(
-            Request(pool_id=id(spell.pool)), ValueError("the pool was retired meanwhile")
-        )
+        self._line.turn_away(Request(pool_id=id(spell.pool)), _retired())
         return (spell,)
 
     def _refresh(self, spell: Spell[PoolT], old: HostState, new: HostState) -> bool:
@@ -235,15 +262,25 @@ class Places(Generic[PoolT]):
         if old.role is not new.role:
             # Whoever is still connecting asked for the role that the host had.
             spell.interrupt_all(asyncio.get_running_loop().time())
-        if not spell.suspended or not new.answering or new.serial == old.serial:
+        if spell.limit >= spell.size or not new.answering or new.serial == old.serial:
             return relieved
-        if asyncio.get_running_loop().time() - spell.failed_at < RETRY_GAP:
+        if not _may_try(spell):
+            if spell.suspended:
+                when = spell.tried_at + RETRY_GAP
+                asyncio.get_running_loop().call_at(when, self._suspect, spell.address)
             return relieved
-        # On trial: the check went over a connection that was open, so that a connect may fail
-        # still. One may try before all who wait do.
+        if _may_try(spell, FORGOTTEN):
+            spell.limit = spell.size
+        elif spell.limit <= spell.in_use:
+            # On trial: the check went over a connection that was open, so that a connect may fail
+            # still. One may try before all who wait do.
+            self._let_try(spell)
         spell.suspended = False
-        spell.limit = min(spell.size, spell.in_use + 1)
         return True
+
+    def _let_try(self, spell: Spell[PoolT]) -> None:
+        spell.limit = max(spell.limit, min(spell.size, spell.in_use + 1))
+        spell.tried_at = asyncio.get_running_loop().time()
 
     def _serve(self, spell: Spell[PoolT]) -> None:
         """Hand the free places of one spell to those who came first among the eligible."""
@@ -289,3 +326,12 @@ class Places(Generic[PoolT]):
                 if spell.returns == returns.get(spell):
                     self._suspect(spell.address)
         self._look_later()
+
+
+def _may_try(spell: Spell[Any], gap: float = RETRY_GAP) -> bool:
+    """Whether the last try to connect is so long ago that another one is due."""
+    return asyncio.get_running_loop().time() - spell.tried_at >= gap
+
+
+def _retired() -> ValueError:
+    return ValueError("the pool was retired meanwhile")

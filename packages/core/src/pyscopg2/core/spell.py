@@ -25,7 +25,6 @@ class Spell(Generic[PoolT]):
 
     __slots__ = (
         "address",
-        "failed_at",
         "in_use",
         "latency",
         "limit",
@@ -38,6 +37,7 @@ class Spell(Generic[PoolT]):
         "scopes",
         "size",
         "suspended",
+        "tried_at",
     )
 
     def __init__(self, address: str, pool: PoolT, maxsize: int | None) -> None:
@@ -46,7 +46,8 @@ class Spell(Generic[PoolT]):
         self.size = sys.maxsize if maxsize is None else maxsize - 1
         """Places for users."""
         self.limit = self.size
-        """How many of them may be in use: fewer than all while a host is on trial."""
+        """How many of them may be in use: after a failed connect those that are open, and then one
+        more at a time, until all may again."""
         self.in_use = 0
         """Connections that are out, being opened, or on their way back."""
         self.response_time: float | None = None
@@ -54,9 +55,9 @@ class Spell(Generic[PoolT]):
         self.observed_at = 0.0
         """When that was last observed, on the event loop's clock, in seconds."""
         self.suspended = False
-        """A connect failed: nothing more is tried here until the host's next good check."""
-        self.failed_at = 0.0
-        """When that was, on the event loop's clock, in seconds."""
+        """A connect failed and nothing is open: nobody comes here until a good check later."""
+        self.tried_at = -math.inf
+        """When a connect failed, or one more was let try, on the event loop's clock, in seconds."""
         self.overdue = False
         """The host takes far longer than usual to answer its check: others come first."""
         self.retired = False

@@ -24,7 +24,8 @@ class Role(enum.Enum):
     REPLICA = "replica"
     """In recovery, or a primary that is set read-only: it serves reads."""
     SUPERSEDED = "superseded"
-    """Last seen writable, and another host of its system was last seen so on a newer timeline."""
+    """Last seen as a primary, and another host of its system was last seen so on a newer
+    timeline."""
     UNAVAILABLE = "unavailable"
     """Its last check failed."""
 
@@ -171,11 +172,14 @@ def _observe(host: HostState, seen: Observation) -> HostState:
 
 
 def _newest_masters(hosts: tuple[HostState, ...]) -> dict[int, HostState]:
-    """For each system, the host last seen writable on the highest timeline, reachable or not."""
+    """For each system, the primary last seen on the highest timeline, reachable or not.
+
+    One that is set read-only meanwhile is on its timeline still.
+    """
     newest: dict[int, HostState] = {}
     for host in hosts:
         answer = host.answer
-        if answer is None or not answer.writable or answer.system_identifier is None:
+        if answer is None or answer.in_recovery or answer.system_identifier is None:
             continue
         best = newest.get(answer.system_identifier)
         if best is None or _timeline(host) > _timeline(best):
@@ -191,7 +195,7 @@ def _judge(host: HostState, newest: dict[int, HostState]) -> HostState:
     """Give a host the role that follows from its own state and the newest masters."""
     answer = host.answer
     superseded_by = None
-    if answer is not None and answer.writable and answer.system_identifier is not None:
+    if answer is not None and not answer.in_recovery and answer.system_identifier is not None:
         best = newest.get(answer.system_identifier)
         if best is not None and _timeline(best) > _timeline(host):
             superseded_by = best.address

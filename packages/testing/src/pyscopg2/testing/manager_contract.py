@@ -666,8 +666,8 @@ class ManagerContract(Generic[PoolT, ConnT]):
                 await manager.close(timeout=0)
                 await manager.terminate()
                 assert manager.pools == ()
-                with pytest.raises(ValueError, match="not a pool of this manager"):
-                    manager.acquire_from_pool(pool)
+                with pytest.raises(PoolManagerClosedError):
+                    await manager.acquire_from_pool(pool)
                 for wait in (
                     manager.ready,
                     manager.wait_next_pool_check,
