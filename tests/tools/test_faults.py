@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from tools.faults import report
 from tools.faults.bench import scenarios
 from tools.faults.contestants import CONTESTANTS, QUICK
 from tools.faults.faults import FAULTS
@@ -26,7 +28,7 @@ from tools.faults.figures import (
     wrong_writes,
 )
 from tools.faults.operation import Kind, Operation
-from tools.faults.report import as_json, markdown, misses, show
+from tools.faults.report import as_json, markdown, misses, publish, show
 
 FAULT = 10.0
 OURS = "pyscopg2-asyncpg"
@@ -147,6 +149,18 @@ def test_every_figure_is_shown_in_every_form() -> None:
     rows = json.loads(as_json(found))
     assert len(rows) == len(found)
     assert rows[0]["never"] == ["terminate"]
+
+
+def test_results_replace_those_in_the_docs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = tmp_path / "faults.md"
+    shutil.copy(report.DOCS / page.name, page)
+    monkeypatch.setattr(report, "DOCS", tmp_path)
+    for outage in (0.25, 0.5):
+        publish({("master-killed", OURS): Figures(outage=outage)}, "Here and now.")
+    text = page.read_text()
+    assert text.startswith("# What a fault costs")
+    assert text.count("## Results\n\nHere and now.") == 1
+    assert ("0.500 s" in text, "0.250 s" in text) == (True, False)
 
 
 def test_contestants_meet_each_fault_in_groups_round_by_round() -> None:

@@ -7,6 +7,8 @@ each fault cost each of them. Exits 0 only if pyscopg2 kept all limits, else 1.
 
 import argparse
 import asyncio
+import os
+import platform
 import signal
 import sys
 import time
@@ -22,7 +24,7 @@ from .bench import Bench, scenarios
 from .contestants import CONTESTANTS, QUICK
 from .faults import FAULTS
 from .figures import Figures, merged
-from .report import as_json, markdown, misses, show
+from .report import as_json, markdown, misses, publish, show
 
 
 def _arguments() -> argparse.Namespace:
@@ -57,6 +59,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--markdown", type=Path, metavar="FILE", help="write the tables there, for a document"
     )
+    parser.add_argument("--docs", action="store_true", help="put the tables into the docs")
     return parser.parse_args()
 
 
@@ -87,12 +90,24 @@ async def _run(arguments: argparse.Namespace, cluster: LocalCluster, console: Co
         arguments.json.write_text(as_json(found) + "\n")
     if arguments.markdown:
         arguments.markdown.write_text(markdown(found))
+    if arguments.docs:
+        publish(found, _circumstances(cluster, arguments.rounds))
     lines = misses(found)
     for line in lines:
         console.print(f"missed: {line}", style="red")
     verdict = f"{len(lines)} limits missed" if lines else "pyscopg2 kept all limits"
     console.print(f"{verdict}; {len(todo)} scenarios in {time.monotonic() - began:.0f} s")
     return 1 if lines else 0
+
+
+def _circumstances(cluster: LocalCluster, rounds: int) -> str:
+    version = cluster.psql(cluster.primary, "SHOW server_version")
+    return (
+        f"{time.strftime('%Y-%m-%d')}: PostgreSQL {version}, {platform.python_implementation()}"
+        f" {platform.python_version()}, {platform.system()} {platform.machine()},"
+        f" {os.cpu_count()} cores; rounds: {rounds}. The median outage, and the worst of everything"
+        " else."
+    )
 
 
 def main() -> int:

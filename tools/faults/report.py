@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, fields
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -15,6 +16,9 @@ from .figures import ALWAYS, NEVER, FigureName, Figures, Limit
 
 Found = Mapping[tuple[str, str], Figures]
 """By fault and contestant."""
+
+DOCS = Path(__file__).parents[2] / "packages" / "core" / "docs"
+_MARK = "## Results"
 
 COLUMNS = (
     "contestant", "outage", "errors", "longest", "wrong writes", "hung", "leftovers", "terminate",
@@ -77,13 +81,13 @@ def show(found: Found, console: Console) -> None:
 
 
 def markdown(found: Found) -> str:
-    """The same as sections of a document."""
+    """The same as sections of a document, below one with a heading of its own."""
     lines: list[str] = []
     for name, fault in FAULTS.items():
         rows = _rows(found, name)
         if not rows:
             continue
-        lines += [f"## {_capital(fault.title)}", "", f"Outage: {fault.outage.value or 'none'}."]
+        lines += [f"### {_capital(fault.title)}", "", f"Outage: {fault.outage.value or 'none'}."]
         if fault.limits:
             lines[-1] += f" Limits: {_limits(fault)}."
         lines += ["", "| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
@@ -91,6 +95,13 @@ def markdown(found: Found) -> str:
             lines.append("| " + " | ".join(_cells(fault, contestant, figures)) + " |")
         lines.append("")
     return "\n".join(lines)
+
+
+def publish(found: Found, circumstances: str) -> None:
+    """Put the tables into the docs' page, after its last heading but for theirs."""
+    page = DOCS / "faults.md"
+    text, mark, _ = page.read_text().partition(_MARK)
+    page.write_text(f"{text}{mark}\n\n{circumstances}\n\n{markdown(found)}")
 
 
 def as_json(found: Found) -> str:
