@@ -5,7 +5,7 @@ import pytest
 from tests.core.conftest import now, other_tasks, start, virtual
 
 from pyscopg2.core.background import Background
-from pyscopg2.testing.virtual_time import settle
+from pyscopg2.testing.virtual_time import settle, stall
 
 
 async def fail() -> None:
@@ -83,3 +83,20 @@ async def test_draining_waits_for_what_is_spawned_meanwhile() -> None:
 async def test_nothing_to_drain_takes_no_time() -> None:
     await Background().drain(10)
     assert now() == 0
+
+
+@virtual
+async def test_a_stall_of_our_own_takes_nobody_the_time() -> None:
+    background = Background()
+    ended: list[float] = []
+
+    async def work() -> None:
+        await asyncio.sleep(1.5)
+        await asyncio.sleep(0.5)
+        ended.append(now())
+
+    background.spawn(work())
+    asyncio.get_running_loop().call_later(1, stall, 3)
+    await background.drain(2)
+    assert ended == [4.5]
+    assert not other_tasks()

@@ -5,7 +5,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from tests.core.conftest import Bench, in_use, lose, now, out, start, virtual
+from tests.core.conftest import Bench, break_one, in_use, lose, now, out, start, virtual
 
 from pyscopg2.balancer_policy import RoundRobinBalancerPolicy
 from pyscopg2.core.errors import AcquireTimeoutError
@@ -382,9 +382,10 @@ async def test_a_full_server_goes_on_serving_what_is_open() -> None:
         # And it is trusted again, one connection at a time.
         bench["db1"].refuse_connects = None
         await asyncio.sleep(RETRY_GAP)
-        tasks = [start(bench.manager.acquire()) for _ in range(10)]
-        held = await asyncio.gather(*tasks)
+        began = now()
+        held = await asyncio.gather(*(start(bench.manager.acquire()) for _ in range(10)))
         assert len(set(held)) == 10
+        assert now() - began < 2 * RETRY_GAP
         for connection in held:
             await bench.manager.release(connection)
 
@@ -459,6 +460,20 @@ async def test_a_connect_that_hangs_is_waited_for_where_there_is_no_other() -> N
         connection = await bench.manager.acquire(timeout=5)
         await bench.manager.release(connection)
         await bench.manager.release(held)
+
+
+@virtual
+async def test_a_slow_connect_that_succeeds_leaves_no_doubt() -> None:
+    async with Bench(replicas=0, size=1) as bench:
+        first = await bench.manager.acquire()
+        break_one(first)
+        await bench.manager.release(first)
+        await bench.check()
+        bench["db1"].latency = 0.55  # doubted after half a second
+        async with bench.manager.acquire(timeout=1):
+            bench["db1"].latency = 0.001
+        async with asyncio.timeout(0.05), bench.manager.acquire():
+            pass
 
 
 @pytest.mark.parametrize("timeout", [0, 0.01])

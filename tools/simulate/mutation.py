@@ -191,15 +191,9 @@ MUTATIONS = (
     Mutation(
         "a suspended host never gets its trial",
         f"{PLACES}._refresh",
-        "spell.suspended = False",
-        "pass",
+        "if spell.limit >= spell.size or",
+        "if True or",
         hint=34,
-    ),
-    Mutation(
-        "a connect that succeeds is followed by no other",
-        f"{PLACES}.prove",
-        "self._serve(spell)",
-        "pass",
     ),
     Mutation(
         "an overdue host is never relieved",

@@ -498,7 +498,12 @@ class World:
             return
         self.note("all places taken in {:.4f} s", self.loop.time() - began)
         for task in took:
-            await manager.release(task.result())
+            try:
+                await manager.release(task.result())
+            except FakeError:
+                # Opened before the last trouble, and this driver does not look.
+                if plan.notices_breaks:
+                    raise
         for read_only in (False, True)[: plan.hosts]:
             async with asyncio.timeout(10 * plan.latency):
                 await manager.release(await manager.acquire(read_only, by=Guest()))

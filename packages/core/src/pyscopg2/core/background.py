@@ -8,6 +8,10 @@ from typing import Any
 logger = logging.getLogger("pyscopg2")
 
 
+_LATE = 0.1
+"""Seconds by which a timer rings late where the event loop stood still."""
+
+
 class Background:
     """Keeps the tasks of one manager that run by themselves, until each has ended."""
 
@@ -30,11 +34,15 @@ class Background:
 
     async def drain(self, timeout: float) -> None:
         """Wait up to ``timeout`` seconds for all of them, and those they spawn, then cancel the
-        rest."""
+        rest. Where the event loop itself stood still, they have that long once more."""
         loop = asyncio.get_running_loop()
         until = loop.time() + timeout
+        stalled = False
         while self._tasks and (left := until - loop.time()) > 0:
             await asyncio.wait(self._tasks, timeout=left)
+            if loop.time() > until + _LATE and not stalled:
+                stalled = True
+                until = loop.time() + timeout
         for task in self._tasks:
             task.cancel()
         if self._tasks:

@@ -159,7 +159,6 @@ class Places(Generic[PoolT]):
         """
         if not spell.retired:
             spell.limit = max(0, spell.in_use - 1)
-            spell.suspended = not spell.limit
             spell.tried_at = asyncio.get_running_loop().time()
             self._candidates.clear()
             self._suspect(spell.address)
@@ -194,14 +193,24 @@ class Places(Generic[PoolT]):
         """A connection came out of it, on trial as it is: where all that are open are in use, one
         more may try to connect, now and then."""
         if spell.in_use >= spell.limit and _may_try(spell):
+            spell.tried_at = asyncio.get_running_loop().time()
             self._let_try(spell)
-        if self._line and not spell.retired:
-            self._serve(spell)
 
     def prove(self, spell: Spell[PoolT]) -> None:
         """A connect succeeded, so that the next may try at once."""
-        if spell.limit < spell.size and not spell.retired:
-            spell.limit = max(spell.limit, min(spell.size, spell.in_use + 1))
+        if spell.limit < spell.size:
+            self._let_try(spell)
+
+    def _let_try(self, spell: Spell[PoolT]) -> None:
+        """One more than are in use may connect."""
+        if spell.retired:
+            return
+        was_suspended = spell.suspended
+        spell.limit = max(spell.limit, min(spell.size, spell.in_use + 1))
+        if was_suspended:
+            self._candidates.clear()
+            self._serve_all()
+        else:
             self._serve(spell)
 
     def follow(self, before: Topology, after: Topology) -> list[Spell[PoolT]]:
@@ -274,13 +283,9 @@ class Places(Generic[PoolT]):
         elif spell.limit <= spell.in_use:
             # On trial: the check went over a connection that was open, so that a connect may fail
             # still. One may try before all who wait do.
-            self._let_try(spell)
-        spell.suspended = False
+            spell.limit = min(spell.size, spell.in_use + 1)
+            spell.tried_at = asyncio.get_running_loop().time()
         return True
-
-    def _let_try(self, spell: Spell[PoolT]) -> None:
-        spell.limit = max(spell.limit, min(spell.size, spell.in_use + 1))
-        spell.tried_at = asyncio.get_running_loop().time()
 
     def _serve(self, spell: Spell[PoolT]) -> None:
         """Hand the free places of one spell to those who came first among the eligible."""

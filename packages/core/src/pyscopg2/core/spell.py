@@ -36,7 +36,6 @@ class Spell(Generic[PoolT]):
         "returns",
         "scopes",
         "size",
-        "suspended",
         "tried_at",
     )
 
@@ -54,8 +53,6 @@ class Spell(Generic[PoolT]):
         self.latency: float | None = None
         self.observed_at = 0.0
         """When that was last observed, on the event loop's clock, in seconds."""
-        self.suspended = False
-        """A connect failed and nothing is open: nobody comes here until a good check later."""
         self.tried_at = -math.inf
         """When a connect failed, or one more was let try, on the event loop's clock, in seconds."""
         self.overdue = False
@@ -66,6 +63,11 @@ class Spell(Generic[PoolT]):
         """How often a place became free."""
         self.scopes: dict[Request, dict[asyncio.Timeout, None]] = {}
         """Of the acquires that wait for the driver just now, first come, first interrupted."""
+
+    @property
+    def suspended(self) -> bool:
+        """A connect failed and nothing is open: nobody comes here until a good check later."""
+        return self.limit == 0
 
     @property
     def free(self) -> int:
