@@ -243,7 +243,8 @@ ENVIRONS = [
     {"PGPASSWORD": "{}", "PGPORT": "x"},
     {"PGPASSWORD": "{}", "PGOPTIONS": "-c app.token={}", "PGSSLMODE": "{}"},
     {"PGPORT": "{}", "PGCONNECT_TIMEOUT": "{}", "PGTARGETSESSIONATTRS": "{}"},
-    {"PGHOST": "a,b,c", "PGHOSTADDR": "{}", "PGSERVICE": "{}"},
+    # More hosts than there can be commas in a secret: it never becomes the address of one.
+    {"PGHOST": "a,b,c,d,e,f,g,h", "PGHOSTADDR": "{}", "PGSERVICE": "{}"},
 ]
 
 
@@ -278,23 +279,23 @@ def test_nothing_shows_a_secret(
         "/home/.pg_service.conf": services.replace("{}", secret),
         "/home/.pgpass": passwords.replace("{}", secret),
     }
-    outcome = attempt(form.replace("{}", secret), around(variables, files))
+    surroundings = around(variables, files)
+    outcome = attempt(form.replace("{}", secret), surroundings)
     if isinstance(outcome, DsnError):
         shown = shown_by(outcome)
         assert outcome.__cause__ is None
         assert outcome.__context__ is None
     else:
-        # What stands in the place of a host, a user or an option is none, and is shown.
-        shown = "".join(outcome.warnings)
+        shown = f"{outcome} {' '.join(outcome.warnings)}"
         for target in outcome.targets:
-            plain = f"{target.host}{target.hostaddr}{target.user}{target.dbname}" + "".join(
-                f"{name}{value}"
-                for name, value in target.params.items()
-                if name not in ("options", "sslpassword")
-            )
-            if not any(mark in plain for mark in MARKS):
-                shown += f"{target!r}{target.address}{target}"
+            shown += f"{target!r} {target.address} {target} {target.params!r}"
+    shown += repr(surroundings)
     assert not any(mark in shown for mark in MARKS), shown
+
+
+def test_the_environment_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGPASSWORD", "Zq7")
+    assert "Zq7" not in repr(Surroundings.here())
 
 
 # Time.

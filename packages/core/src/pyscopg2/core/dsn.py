@@ -5,11 +5,14 @@ manual, "Connection Strings", 34.1.1 in PostgreSQL 16), taken from libpq 18. Onl
 no environment, no service or password file, and no default but port 5432; `resolve` adds those.
 
 Where a DSN is malformed, its password may stand anywhere: before a stray ``@``, behind an unquoted
-space, in place of a port. So errors name the place and the reason and never quote the text.
+space, in place of a port. So errors name the place and the reason and never quote the text, and a
+target shows of a value only what a plain one has.
 """
 
+import re
+from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 
 from pyscopg2.core.errors import DsnError
@@ -43,6 +46,17 @@ _SECRETS = frozenset(
 )
 _HIDDEN = "***"
 
+# What is shown of a value: as far as it looks like one. A password that was misread follows a
+# character that plain values do not have: ``db1;password=...``, ``app:...``, ``pin-value=...``.
+_HOST = re.compile(
+    r"/[\w./:@-]*|@[\w./:-]*"  # a socket
+    r"|[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*(?:%[\w.-]*)?"  # IPv6
+    r"|[\w.-]*"
+)
+_PLAIN = {"host": _HOST, "hostaddr": _HOST, "user": re.compile(r"[\w.@-]*")}
+_PLAIN_VALUE = re.compile(r"[\w./ -]*")
+_BETWEEN_WORDS = re.compile(r"[\s=;&,:@/?#]+")
+
 _URI_SCHEMES = ("postgresql://", "postgres://")
 _SPACES = " \t\n\v\f\r"  # C's isspace(); str.isspace() knows many more
 _HEX_DIGITS = frozenset(b"0123456789abcdefABCDEF")
@@ -55,13 +69,17 @@ class Params(Mapping[str, str]):
     """Parameters in the order of the text: immutable, hashable, and discreet in their `repr`.
 
     The `repr` hides secrets. Of parameters that libpq does not know it shows not even the name:
-    in ``password=se cret=x`` that is a piece of the password.
+    in ``password=se cret=x`` that is a piece of the password. Those of a DSN that was ``misread``
+    it hides all.
     """
 
-    __slots__ = ("_values",)
+    __slots__ = ("_misread", "_values")
 
-    def __init__(self, values: Mapping[str, str] | Iterable[tuple[str, str]] = ()) -> None:
+    def __init__(
+        self, values: Mapping[str, str] | Iterable[tuple[str, str]] = (), *, misread: bool = False
+    ) -> None:
         self._values = dict(values)
+        self._misread = misread
 
     def __getitem__(self, name: str) -> str:
         return self._values[name]
@@ -76,8 +94,10 @@ class Params(Mapping[str, str]):
         return hash(frozenset(self._values.items()))
 
     def __repr__(self) -> str:
+        if self._misread and self._values:
+            return f"{{{_HIDDEN}}}"
         known = [name for name in self._values if name in KEYWORDS]
-        shown = [f"{name!r}: {_HIDDEN if name in _SECRETS else self[name]!r}" for name in known]
+        shown = [f"{name!r}: {_shown(name, self[name])!r}" for name in known]
         if others := len(self._values) - len(known):
             shown.append(f"and {others} more")
         return "{" + ", ".join(shown) + "}"
@@ -99,22 +119,33 @@ class Target:
     dbname: str | None = None
     params: Mapping[str, str] = field(default_factory=Params)
     hostaddr: str | None = None
+    misread: bool = field(default=False, kw_only=True, compare=False)
+    """Whether a piece of the password may stand in the place of any other value: none is shown."""
+    number: int = field(default=1, kw_only=True, compare=False)
+    """Which it is of those targets of its DSN that are shown alike."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.params, Params):
-            object.__setattr__(self, "params", Params(self.params))
+            object.__setattr__(self, "params", Params(self.params, misread=self.misread))
 
     def __repr__(self) -> str:
-        shown = {
-            "host": _shown_host(self.host) if self.host else None,
+        if self.misread:
+            return f"Target({_HIDDEN})"
+        values = {
+            "host": self.host or None,
             "hostaddr": self.hostaddr or None,
             "port": self.port,
             "user": self.user,
-            "password": self.password and _HIDDEN,
-            "dbname": self.dbname and _without_userinfo(self.dbname),
-            "params": self.params or None,
+            "password": self.password,
+            "dbname": self.dbname,
         }
-        said = (f"{name}={value!r}" for name, value in shown.items() if value is not None)
+        said = [
+            f"{name}={value if name == 'port' else _shown(name, str(value))!r}"
+            for name, value in values.items()
+            if value is not None
+        ]
+        if self.params:
+            said.append(f"params={self.params!r}")
         return f"Target({', '.join(said)})"
 
     @property
@@ -124,8 +155,25 @@ class Target:
         ``[::1]:5432``, ``/run/postgresql:5432``, ``10.0.0.1:5432`` for a ``hostaddr`` alone,
         ``db(10.0.0.1):5432`` for both: hosts may differ in their ``hostaddr`` only. Where the text
         gives neither, the driver chooses (a socket, localhost, ``PGHOST``): ``(default):5432``.
+        What is no plain name is hidden, and those that come out alike then are told apart by a
+        number: ``db***:5432``, ``db***:5432 #2``.
         """
-        return _address(self.host, self.hostaddr, self.port)
+        address = _HIDDEN if self.misread else _address(self.host, self.hostaddr, self.port)
+        return address if self.number == 1 else f"{address} #{self.number}"
+
+    @property
+    def secrets(self) -> frozenset[str]:
+        """What is not shown of it, in whole and in words: for those who pass on what others say."""
+        found: set[str] = set()
+        for name, number_or_text in self.to_kwargs().items():
+            value = str(number_or_text)
+            if name not in KEYWORDS:
+                found |= {name, value}
+            elif self.misread or (name != "port" and _shown(name, value) != value):
+                found.add(value)
+                if name not in _SECRETS or name == "options":
+                    found.update(_BETWEEN_WORDS.split(value))
+        return frozenset(found - {""})
 
     def to_kwargs(self) -> dict[str, str | int]:
         """Libpq's keywords with what is set, the password in clear. The port is always set."""
@@ -181,7 +229,8 @@ def parse_dsn(
     connect to that host. Its message names the place, positions counted from 1, and never quotes
     the text.
     """
-    return make_targets(read_values(text, extra_params=extra_params, schemes=schemes))
+    values = read_values(text, extra_params=extra_params, schemes=schemes)
+    return make_targets(values, misread=is_misread(text))
 
 
 def read_values(
@@ -204,6 +253,18 @@ def read_values(
         known = ", ".join((*schemes, " or ".join(_URI_SCHEMES)))
         raise DsnError(f"the scheme of a URI is {known}, in lower case")
     return _collect(_read_keywords(text), extra_params)
+
+
+def is_misread(text: str) -> bool:
+    """Whether it is a URI with a password that probably ends later than libpq's rules have it.
+
+    Those end it at the first ``@``, or have none where a ``/`` comes before that. If an ``@``
+    follows, what was read as hosts, database and parameters may be the rest of the password.
+    """
+    before, scheme, rest = text.partition("://")
+    last = rest.rfind("@")
+    is_uri = scheme and "=" not in before
+    return bool(is_uri and ":" in rest[: max(last, 0)] and last != _find_any(rest, "@/", 0))
 
 
 # Reading: each form of text to a flow of settings.
@@ -393,12 +454,17 @@ def _suggestion(name: str) -> str:
 
 
 def make_targets(
-    values: Mapping[str, str], sources: Mapping[str, str] | None = None
+    values: Mapping[str, str],
+    sources: Mapping[str, str] | None = None,
+    *,
+    misread: bool = False,
 ) -> tuple[Target, ...]:
     """One target per host from the values of `read_values`, or from others.
 
     ``sources`` has the names of places that values come from, where that is not the text: errors
-    name them. `DsnError`: the lists of hosts and ports do not fit each other, or a bad port.
+    name them. ``misread``: `is_misread` of the text.
+
+    `DsnError`: the lists of hosts and ports do not fit each other, or a bad port.
     """
     label = {name: f"{source}: " for name, source in (sources or {}).items()}
     hosts, hostaddrs, ports = (
@@ -425,18 +491,43 @@ def make_targets(
         numbers if len(numbers) == count else numbers * count,
         strict=True,
     )
-    # By address, since that is the key of a host: a host 10.0.0.1 and a hostaddr 10.0.0.1 are one.
-    unique: dict[str, tuple[str | None, str | None, int]] = {}
-    for host, hostaddr, port in dict.fromkeys(places):
-        place = host or None, hostaddr or None, port
-        unique.setdefault(_address(*place), place)
     user, password, dbname = (values.get(name) for name in ("user", "password", "dbname"))
     own = ("host", "hostaddr", "port", "user", "password", "dbname")
-    params = Params((name, value) for name, value in values.items() if name not in own)
-    return tuple(
-        Target(host, port, user, password, dbname, params, hostaddr)
-        for host, hostaddr, port in unique.values()
+    misread = misread or _has_stray_at((*hosts, *hostaddrs), user or "", dbname or "")
+    others = {name: value for name, value in values.items() if name not in own}
+    params = Params(others, misread=misread)
+    return distinct(
+        Target(
+            host or None,
+            port,
+            user,
+            password,
+            dbname,
+            params,
+            hostaddr or None,
+            misread=misread,
+        )
+        for host, hostaddr, port in dict.fromkeys(places)
     )
+
+
+def distinct(targets: Iterable[Target]) -> tuple[Target, ...]:
+    """The first target of each host and port, with numbers where they are shown alike.
+
+    A host 10.0.0.1 and a hostaddr 10.0.0.1 are one.
+    """
+    unique: dict[tuple[str | None, str | None, int], Target] = {}
+    for target in targets:
+        host, hostaddr = target.host or None, target.hostaddr or None
+        unique.setdefault((host or hostaddr, hostaddr or host, target.port), target)
+    alike: Counter[str] = Counter()
+    numbered: list[Target] = []
+    for target in unique.values():
+        first = replace(target, number=1) if target.number != 1 else target
+        alike[first.address] += 1
+        number = alike[first.address]
+        numbered.append(first if number == 1 else replace(first, number=number))
+    return tuple(numbered)
 
 
 def _port(text: str, where: str) -> int:
@@ -458,28 +549,35 @@ def _port(text: str, where: str) -> int:
 
 
 def _address(host: str | None, hostaddr: str | None, port: int) -> str:
-    name = _shown_host(host or hostaddr or "(default)")
+    name = _shown("host", host or hostaddr or "") or "(default)"
     name = f"[{name}]" if _is_ipv6(name) else name
-    return f"{name}({hostaddr}):{port}" if host and hostaddr else f"{name}:{port}"
+    where = f"({_shown('hostaddr', hostaddr)})" if host and hostaddr else ""
+    return f"{name}{where}:{port}"
 
 
 def _is_ipv6(host: str) -> bool:
     return ":" in host and not host.startswith(("/", "@"))
 
 
-def _shown_host(host: str) -> str:
-    # The directory of a socket may contain an '@', an abstract socket begins with one.
-    is_socket = host.startswith("/") or host.rfind("@") == 0
-    return host if is_socket else _without_userinfo(host)
+def _shown(name: str, value: str) -> str:
+    """What may be seen of a parameter's value."""
+    if name in _SECRETS:
+        return value and _HIDDEN
+    match = _PLAIN.get(name, _PLAIN_VALUE).match(value)
+    end = match.end() if match else 0
+    return value if end == len(value) else value[:end] + _HIDDEN
 
 
-def _without_userinfo(name: str) -> str:
-    """Hides what stands before an ``@``: it may be half a password that was not encoded.
+def _has_stray_at(hosts: Iterable[str], user: str, dbname: str) -> bool:
+    """Whether an ``@`` that should have ended the credentials is left over.
 
-    ``//user:pa@ss@host`` has the host ``ss@host``, ``//user:12/34@host`` the database ``34@host``.
+    Not in ``user@server``, as some clouds have it, nor in the name of a socket.
     """
-    _, at, rest = name.rpartition("@")
-    return f"{_HIDDEN}@{rest}" if at else name
+    return (
+        any("@" in host[host.startswith("@") :] and not host.startswith("/") for host in hosts)
+        or "@" in dbname
+        or ("@" in user and "/" in user)
+    )
 
 
 def _quoted(value: str) -> str:

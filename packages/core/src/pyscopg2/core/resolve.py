@@ -13,11 +13,11 @@ import os
 import stat
 import sys
 from collections.abc import Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, Self
 
-from pyscopg2.core.dsn import Target, make_targets, read_values
+from pyscopg2.core.dsn import Target, distinct, is_misread, make_targets, read_values
 from pyscopg2.core.errors import DsnError
 from pyscopg2.core.passfile import find_password
 from pyscopg2.core.service_file import read_service
@@ -133,7 +133,7 @@ class LocalFiles:
 class Surroundings:
     """What there is beside a DSN's text."""
 
-    environ: Mapping[str, str]
+    environ: Mapping[str, str] = field(repr=False)
     home: str | None
     """The home directory; None: unknown."""
     user: str | None
@@ -179,7 +179,7 @@ def resolve(
     values nor the DSN's text.
     """
     values = read_values(text, extra_params=extra_params, schemes=schemes)
-    return _Resolution(values, surroundings, extra_params).run()
+    return _Resolution(values, surroundings, extra_params, is_misread(text)).run()
 
 
 class _Resolution:
@@ -190,10 +190,12 @@ class _Resolution:
         values: dict[str, str],
         around: Surroundings,
         extra_params: bool | Container[str],
+        misread: bool,
     ) -> None:
         self.values = values
         self.around = around
         self.extra_params = extra_params
+        self.misread = misread
         self.sources: dict[str, str] = {}
         self.warnings: list[str] = []
 
@@ -204,14 +206,13 @@ class _Resolution:
             self.values.setdefault("sslmode", "verify-full")
         self.check()
         self.ignore()
-        targets = make_targets(self.values, self.sources)
+        targets = make_targets(self.values, self.sources, misread=self.misread)
         user = targets[0].user or self.around.user
         if not user:
             raise DsnError("user: not given, and the operating system has no name for this one")
         dbname = targets[0].dbname or user
         passwords = self.password_file() if not targets[0].password else None
-        # By address: the default host may stand in the list by its name, too.
-        resolved: dict[str, Target] = {}
+        completed: list[Target] = []
         for target in targets:
             # Empty, not None: libpq would ask the environment, which names several hosts perhaps.
             hostaddr = target.hostaddr or ""
@@ -219,8 +220,9 @@ class _Resolution:
             complete = replace(target, host=host, hostaddr=hostaddr, user=user, dbname=dbname)
             if passwords is not None:
                 complete = self.with_password(complete, passwords)
-            resolved.setdefault(complete.address, complete)
-        return Resolved(tuple(resolved.values()), tuple(self.warnings))
+            completed.append(complete)
+        # Again: the default host may stand in the list by its name, too.
+        return Resolved(distinct(completed), tuple(self.warnings))
 
     def add(self, name: str, value: str, source: str) -> None:
         if name not in self.values:
