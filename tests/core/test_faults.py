@@ -3,6 +3,7 @@ from collections.abc import Callable
 
 import pytest
 
+from pyscopg2.core.dsn import parse_dsn
 from pyscopg2.core.faults import describe, is_hopeless, is_misuse, is_suspicious
 from pyscopg2.testing.fake_server import FakeError
 
@@ -88,7 +89,31 @@ def test_causes_that_run_in_a_circle() -> None:
         (OSError("  one\ntwo"), "OSError: one"),
         (OSError("x" * 999), "OSError: " + "x" * 200),
         (OSError("login app/secret refused"), "OSError: login app/*** refused"),
+        # The longest first.
+        (OSError("secret phrase, secret"), "OSError: ***, ***"),
+        (OSError("more than\na line"), "OSError: ***"),
+        # Short ones would be told by what is left; within a word they tell nothing.
+        (OSError('for user "pw"'), "OSError: ***"),
+        (OSError("password, pwx, xpw"), "OSError: password, pwx, xpw"),
+        (OSError("**** ** ***"), "OSError: **** ** ***"),
+        (OSError("that's *"), "OSError: ***"),
     ],
 )
 def test_an_error_is_one_short_line_without_secrets(error: Exception, text: str) -> None:
-    assert describe(error, "secret", None, "") == text
+    secrets = ("secret", "secret phrase", "more than\na line", "pw", "s *", "")
+    assert describe(error, secrets) == text
+
+
+def test_without_secrets_an_error_is_as_it_is() -> None:
+    assert describe(OSError("a b")) == "OSError: a b"
+    assert describe(OSError("a b"), [""]) == "OSError: a b"
+
+
+def test_what_a_server_says_of_a_targets_secrets() -> None:
+    (target,) = parse_dsn(
+        "postgresql://app:Zq7@db1/shop?options=-c%20app.token%3DXk9-Wj5&sslpassword=Vb4-Vb4"
+    )
+    said = 'parameter "app.token" of "app": "Xk9-Wj5", "-c app.token=Xk9-Wj5", Vb4-Vb4'
+    error = describe(OSError(said), target.secrets)
+    assert error == 'OSError: parameter "***" of "app": "***", "***", ***'
+    assert describe(OSError('"Zq7"'), target.secrets) == "OSError: ***"

@@ -3,7 +3,8 @@
 SQLSTATE codes: PostgreSQL manual, appendix A "PostgreSQL Error Codes".
 """
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Collection, Iterator
 from typing import cast
 
 SqlState = Callable[[BaseException], str | None]
@@ -34,13 +35,26 @@ def is_hopeless(exc: BaseException, sqlstate: SqlState) -> bool:
     return is_misuse(exc) or any(code.startswith(_HOPELESS) for code in _codes(exc, sqlstate))
 
 
-def describe(exc: BaseException, *secrets: str | None) -> str:
+_TELLING = 4
+"""A secret shorter than this one is told by the rest of the word that it is taken out of."""
+
+_HIDDEN = "***"
+
+
+def describe(exc: BaseException, secrets: Collection[str] = ()) -> str:
     """One short line for people: the class and the first line of the message, without secrets."""
-    text = str(exc)
-    for secret in filter(None, secrets):
-        text = text.replace(secret, "***")
-    text = text.strip().partition("\n")[0][:200]
+    text = _without(secrets, str(exc)).strip().partition("\n")[0][:200]
     return f"{type(exc).__name__}: {text}" if text else type(exc).__name__
+
+
+def _without(secrets: Collection[str], text: str) -> str:
+    """Nothing at all where a short one stands alone; within a word it tells nothing."""
+    # The longest first, and all in one go: one may be a part of another.
+    long = sorted((s for s in secrets if len(s) >= _TELLING), key=len, reverse=True)
+    parts = re.split("|".join(map(re.escape, long)), text) if long else [text]
+    short = "|".join(re.escape(s) for s in secrets if 0 < len(s) < _TELLING)
+    alone = re.compile(rf"(?<!\w)(?:{short})(?!\w)")
+    return _HIDDEN if short and any(map(alone.search, parts)) else _HIDDEN.join(parts)
 
 
 def _codes(exc: BaseException, sqlstate: SqlState) -> Iterator[str]:

@@ -276,7 +276,7 @@ class Monitor(Generic[PoolT, ConnT]):
         return self._served and role is Role.SUPERSEDED
 
     def _describe(self, exc: Exception) -> str:
-        return describe(exc, self._target.password)
+        return describe(exc, self._target.secrets)
 
     async def _ask_in_time(self) -> Answer:
         """`TimeoutError` after the refresh timeout, whatever the driver does meanwhile."""
