@@ -31,7 +31,10 @@ DEFAULTS = pq.Conninfo.parse(b"")
 KNOWN = [option.keyword.decode() for option in DEFAULTS]
 ENDS_HERE = {"service", "servicefile", "target_session_attrs", "load_balance_hosts"}
 PER_HOST = {"host", "hostaddr", "port", "password"}
-FAILED = re.compile(r"connection to server .* failed|\tIs the server running|$")
+FAILED = re.compile(
+    r"connection to server .* failed: (?!invalid integer)|connection to server .* failed:$"
+    r"|\tIs the server running|$"
+)
 OLD = pytest.mark.skipif(pq.version() < 180000, reason="parameters and limits are those of 18")
 
 
@@ -508,12 +511,36 @@ CHOICES = {
     "channel_binding": st.sampled_from(["prefer", "x"]),
     "target_session_attrs": st.sampled_from(["any", "standby", "x"]),
     "load_balance_hosts": st.sampled_from(["random", "disable", "x"]),
+    "gssencmode": st.sampled_from(["disable", "prefer", "require", ""]),
+    "sslcertmode": st.sampled_from(["disable", "require", ""]),
+    "require_auth": st.lists(
+        st.sampled_from(["md5", "none", "!md5", "!oauth", "!", "MD5", "", " gss"]), max_size=2
+    ).map(",".join),
+    "min_protocol_version": st.sampled_from(["3.0", "3.2", "latest", "3.1", ""]),
+    "max_protocol_version": st.sampled_from(["3.0", "3.2", "latest", "x", ""]),
+    "ssl_min_protocol_version": st.sampled_from(["TLSv1", "tlsv1.3", "SSLv3", ""]),
+    "ssl_max_protocol_version": st.sampled_from(["TLSv1.1", "TLSv1.2", "TLSv1.3", "x", ""]),
 }
-settings_of = st.one_of(
+# What has no variable of its own, and so stands in the text or in a service file only.
+NUMBERS = st.sampled_from(["0", "", "x", " 1 ", "+7", "-1", "1 2", "99999999999"])
+KEYS = st.sampled_from(["A" * 43 + "=", "A" * 44, "A" * 43, "/+9z" * 10 + "AAB=", "AA==", "x", ""])
+OTHERS = {
+    "keepalives": NUMBERS,
+    "keepalives_count": NUMBERS,
+    "keepalives_idle": NUMBERS,
+    "keepalives_interval": NUMBERS,
+    "tcp_user_timeout": NUMBERS,
+    "scram_client_key": KEYS,
+    "scram_server_key": KEYS,
+}
+variable_settings = st.one_of(
     *(st.tuples(st.just(name), values) for name, values in CHOICES.items() if name != "host"),
     *[st.tuples(st.just("host"), CHOICES["host"])] * 6,
 )
-variables = st.lists(settings_of, max_size=4).map(
+settings_of = variable_settings | st.one_of(
+    *(st.tuples(st.just(name), values) for name, values in OTHERS.items())
+)
+variables = st.lists(variable_settings, max_size=4).map(
     lambda chosen: {ENVIRONMENT[name]: value for name, value in chosen}
 )
 services = st.sampled_from(["s", "s", "t", "nowhere", ""])
@@ -543,6 +570,62 @@ password_files = st.lists(
     ),
     max_size=5,
 ).map("\n".join)
+
+
+@OLD
+@pytest.mark.parametrize(
+    "params",
+    [
+        *(
+            f"require_auth={x}"
+            for x in ("x", "none", "none,none", "md5,!none", "!md5,!gss", "md5,")
+        ),
+        *(f"require_auth={x}" for x in ("password,gss,sspi,oauth,md5,scram-sha-256,none", "''")),
+        *(f"min_protocol_version={x}" for x in ("x", "''", "3.0", "3.1", "3.2", "latest")),
+        *(f"max_protocol_version={x}" for x in ("x", "''", "3.0", "3.1", "3.2", "latest")),
+        *(
+            f"min_protocol_version={least} max_protocol_version={most}"
+            for least in ("3.0", "3.2", "latest")
+            for most in ("3.0", "3.2", "latest")
+        ),
+        *(
+            f"ssl_min_protocol_version={least} ssl_max_protocol_version={most}"
+            for least in ("TLSv1.1", "tlsv1.3", "''", "x")
+            for most in ("TLSv1", "TLSv1.2", "TLSv1.3", "''", "x")
+        ),
+        *(f"ssl_max_protocol_version={x}" for x in ("TLSv1.1", "TLSv1.2", "TLSv1.3", "''")),
+        *(f"scram_client_key={x}" for x in ("x", "''", "AA==", "A" * 43 + "=", "A" * 44)),
+        *(f"scram_server_key={x}" for x in ("x", "''", "AA==", "A" * 42 + "B=", "A" * 43)),
+        *(f"gssencmode={x}" for x in ("disable", "prefer", "''")),
+        *(f"keepalives={x}" for x in ("0", "1", "''", "x")),
+        *(f"keepalives_idle={x}" for x in ("7", "''", "x")),
+        *(f"keepalives={x} keepalives_count=x" for x in ("0", "2", "x", "' 0 '")),
+        *(f"tcp_user_timeout={x}" for x in ("7", "''", "x", "-1")),
+    ],
+)
+@pytest.mark.parametrize("host", ["host=/nonexistent/a", "hostaddr=127.0.0.1 port=1"])
+def test_values_that_libpq_refuses(world: World, host: str, params: str) -> None:
+    check(world, f"{host} {params}")
+
+
+@OLD
+@pytest.mark.parametrize("host", ["/nonexistent/a", "@abstract", "''"])
+def test_no_encryption_by_gssapi_on_a_socket(world: World, host: str) -> None:
+    assert check(world, f"host={host} gssencmode=require") is None
+    # Over TCP libpq looks for a ticket, which is none of our business.
+    resolved = world.resolve("hostaddr=127.0.0.1 gssencmode=require")
+    assert isinstance(resolved, Resolved)
+
+
+@OLD
+@pytest.mark.parametrize("timeout", ["1", "0", "-1", " 1 ", "", "x", "1.5", "99999999999"])
+def test_connect_timeout(world: World, timeout: str) -> None:
+    """`PQconnectStart` does not look at it, `PQconnectdb` does, when it waits."""
+    text = f"hostaddr=127.0.0.1 port=1 connect_timeout='{timeout}'"
+    connection = pq.PGconn.connect(encode(text))  # refused, but not at once
+    message = connection.error_message.decode()
+    connection.finish()
+    assert isinstance(world.resolve(text), DsnError) == ("invalid integer value" in message)
 
 
 @pytest.fixture(scope="module")

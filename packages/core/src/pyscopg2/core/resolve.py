@@ -21,6 +21,7 @@ from pyscopg2.core.dsn import Target, distinct, is_misread, make_targets, read_v
 from pyscopg2.core.errors import DsnError
 from pyscopg2.core.passfile import find_password
 from pyscopg2.core.service_file import read_service
+from pyscopg2.core.validity import check_target, check_values
 
 if sys.platform != "win32":
     import pwd
@@ -63,32 +64,6 @@ ENVIRONMENT: Mapping[str, str] = {
 }
 """The variable of each parameter that has one, in libpq 18."""
 
-_CHOICES: Mapping[str, tuple[str, ...]] = {
-    "channel_binding": ("disable", "prefer", "require"),
-    "gssencmode": ("disable", "prefer", "require"),
-    "load_balance_hosts": ("disable", "random"),
-    "sslcertmode": ("disable", "allow", "require"),
-    "sslmode": ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
-    "sslnegotiation": ("postgres", "direct"),
-    "target_session_attrs": (
-        "any",
-        "read-write",
-        "read-only",
-        "primary",
-        "standby",
-        "prefer-standby",
-    ),
-}
-_NUMBERS = (
-    "connect_timeout",
-    "keepalives",
-    "keepalives_count",
-    "keepalives_idle",
-    "keepalives_interval",
-    "tcp_user_timeout",
-)
-_LARGEST = 2**31 - 1
-
 _IGNORED = {
     "target_session_attrs": (
         "any",
@@ -103,8 +78,6 @@ _SOCKET_DIRECTORIES = ("/var/run/postgresql", "/run/postgresql", "/tmp")  # noqa
 
 _CONFIG_DIRECTORIES = ("/etc/postgresql-common", "/etc/sysconfig/pgsql", "/usr/local/pgsql/etc")
 """Likewise."""
-
-_SPACES = " \t\n\v\f\r"
 
 
 class Files(Protocol):
@@ -204,7 +177,7 @@ class _Resolution:
         self.add_environment()
         if self.values.get("sslrootcert") == "system":
             self.values.setdefault("sslmode", "verify-full")
-        self.check()
+        check_values(self.values, self.place)
         self.ignore()
         targets = make_targets(self.values, self.sources, misread=self.misread)
         user = targets[0].user or self.around.user
@@ -221,6 +194,7 @@ class _Resolution:
             if passwords is not None:
                 complete = self.with_password(complete, passwords)
             completed.append(complete)
+            check_target(complete, self.place)
         # Again: the default host may stand in the list by its name, too.
         return Resolved(distinct(completed), tuple(self.warnings))
 
@@ -299,29 +273,6 @@ class _Resolution:
         if environ.get("PGREQUIRESSL", "").startswith("1"):
             self.add("sslmode", "require", "PGREQUIRESSL")
 
-    # What they are worth
-
-    def check(self) -> None:
-        """What libpq would say no to when it came to connect."""
-        for name, choices in _CHOICES.items():
-            if self.values.get(name, choices[0]) not in choices:
-                raise DsnError(f"{self.place(name)}: must be one of {', '.join(choices)}")
-        for name in _NUMBERS:
-            if name in self.values and not _is_number(self.values[name]):
-                raise DsnError(f"{self.place(name)}: not a whole number")
-        sslmode = self.values.get("sslmode", "prefer")
-        if self.values.get("sslrootcert") == "system" and sslmode != "verify-full":
-            raise DsnError(f"{self.place('sslmode')}: sslrootcert=system needs verify-full")
-        if self.values.get("sslnegotiation") == "direct" and sslmode not in (
-            "require",
-            "verify-ca",
-            "verify-full",
-        ):
-            raise DsnError(
-                f"{self.place('sslmode')}: sslnegotiation=direct needs require, verify-ca or"
-                " verify-full"
-            )
-
     def ignore(self) -> None:
         """Leave the choice of a host to the manager."""
         for name, (nothing, decides) in _IGNORED.items():
@@ -363,17 +314,6 @@ class _Resolution:
             host = "localhost"
         found = find_password(passwords, host, target.port, target.dbname or "", target.user or "")
         return target if found is None else replace(target, password=found)
-
-
-def _is_number(text: str) -> bool:
-    """As C's `strtol`: spaces around, a sign."""
-    digits = text.strip(_SPACES)
-    sign = digits[:1] if digits[:1] in ("+", "-") else ""
-    digits = digits[len(sign) :]
-    if not (digits.isascii() and digits.isdigit()):
-        return False
-    significant = digits.lstrip("0")
-    return len(significant) <= 10 and int(significant or "0") <= _LARGEST + (sign == "-")
 
 
 def _account() -> tuple[str | None, str | None]:
