@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 import pytest
 import trustme
+from cryptography.hazmat.primitives import serialization
 
 from pyscopg2.base import BasePoolManager
 from pyscopg2.core.adapter import TakesExtraParams
@@ -29,6 +30,9 @@ PATIENCE = 30.0
 """Seconds after which a condition is taken for one that never comes, also on a busy machine."""
 
 PRINTABLE = "".join(chr(code) for code in range(32, 127)) + "äß€漢"
+SPECIAL = "".join(character for character in PRINTABLE[:95] if not character.isalnum())
+
+KEY_PASSWORD = "p/w %&="
 
 Manager = BasePoolManager[Any, Any]
 
@@ -48,6 +52,10 @@ class DsnSubject:
     """The descriptor of a connection's socket, where the driver takes libpq's keepalives."""
     is_libpq: bool = True
     """Whether the driver uses libpq."""
+    work_mem: Mapping[str, Any] | None = None
+    """Pool options that set it to 2MB, by a way that the driver has beside the DSN."""
+    read: Callable[[Target], Mapping[str, Any]] | None = None
+    """What the driver's own parser reads, by libpq's names, of what the adapter makes of it."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,8 @@ class Authority:
     certificate: Path
     key: Path
     server: Path
+    encrypted_key: Path
+    """The client's, with `KEY_PASSWORD`."""
 
 
 class DsnSuite:
@@ -69,12 +79,21 @@ class DsnSuite:
         ca, stranger = trustme.CA(), trustme.CA()
         server = ca.issue_cert("localhost")
         client = ca.issue_cert("client@example.org", common_name="client")
-        files = ("ca", "stranger", "cert", "key", "server")
+        files = ("ca", "stranger", "cert", "key", "server", "encrypted-key")
         names = Authority(*(folder / name for name in files))
         ca.cert_pem.write_to_path(names.ca)
         stranger.cert_pem.write_to_path(names.stranger)
         client.private_key_pem.write_to_path(names.key)
         names.key.chmod(0o600)
+        key = serialization.load_pem_private_key(client.private_key_pem.bytes(), None)
+        names.encrypted_key.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.BestAvailableEncryption(KEY_PASSWORD.encode()),
+            )
+        )
+        names.encrypted_key.chmod(0o600)
         client.cert_chain_pems[0].write_to_path(names.certificate)
         server.private_key_and_cert_chain_pem.write_to_path(names.server)
         return names
@@ -154,17 +173,67 @@ class DsnSuite:
         async with bench.manager("", f"printable:{quote(PRINTABLE, safe='')}") as manager:
             await manager.ready(timeout=PATIENCE)
 
+    async def test_every_special_character_anywhere(self, bench: "Bench") -> None:
+        dbname = SPECIAL + "äß€漢"
+        # asyncpg sends a comma and an equals sign as they are where SCRAM wants them escaped.
+        user = dbname.replace(",", "").replace("=", "")
+        primary = bench.cluster.primary
+        for sql in (
+            f"DROP DATABASE IF EXISTS {_identifier(dbname)}",
+            f"DROP ROLE IF EXISTS {_identifier(user)}",
+            f"CREATE ROLE {_identifier(user)} LOGIN PASSWORD 'x'",
+            f"CREATE DATABASE {_identifier(dbname)}",
+        ):
+            bench.cluster.psql(primary, sql)
+        netloc = f"{_encoded(user)}:x@{primary.host}:{primary.port}/{_encoded(dbname)}"
+        params = f"application_name={_encoded(SPECIAL)}"
+        async with bench.opened(f"{bench.subject.scheme}{netloc}?{params}") as manager:
+            assert await bench.scalar(manager, "SELECT current_user") == user
+            assert await bench.scalar(manager, "SELECT current_database()") == dbname
+            assert await bench.show(manager, "application_name") == SPECIAL
+
+    @pytest.mark.parametrize("value", [PRINTABLE, "'", "\\", " ", "\n", "a b"])
+    def test_the_drivers_own_parser_reads_what_the_target_says(
+        self, bench: "Bench", value: str
+    ) -> None:
+        if bench.subject.read is None:
+            pytest.skip("the driver has none: what the server sees tells")
+        for place in (("db1", None), ("::1", "::1"), ("/run/a b", None)):
+            host, hostaddr = place
+            params = {"application_name": value, "sslpassword": value}
+            target = Target(host, 6432, value, value, value, params, hostaddr)
+            expected = {name: str(said) for name, said in target.to_kwargs().items()}
+            assert expected.items() <= bench.subject.read(target).items()
+
     async def test_unknown_parameters(self, bench: "Bench") -> None:
         if bench.takes_extra_params():
-            async with bench.manager("statement_timeout=4321") as manager:
+            params = "statement_timeout=4321&search_path="
+            async with bench.manager(params) as manager:
                 assert await bench.show(manager, "statement_timeout") == "4321ms"
+                assert await bench.show(manager, "search_path") == ""
+            with pytest.raises(ValueError, match="database: a DSN has the database in dbname"):
+                bench.subject.make(bench.uri("database=other"))
         else:
             with pytest.raises(DsnError, match="unknown parameter"):
                 bench.subject.make(bench.uri("statement_timeout=4321"))
 
+    async def test_the_pools_own_settings_count_before_those_of_the_dsn(
+        self, bench: "Bench"
+    ) -> None:
+        if bench.subject.work_mem is None:
+            pytest.skip("the driver has one way for both")
+        uri = bench.uri("work_mem=1MB&statement_timeout=4321")
+        async with bench.opened(uri, bench.subject.work_mem) as manager:
+            assert await bench.show(manager, "work_mem") == "2MB"
+            assert await bench.show(manager, "statement_timeout") == "4321ms"
+
     @pytest.mark.parametrize(
         "params",
-        ["require_auth=none", "channel_binding=require", "requirepeer=x", "gssencmode=require"],
+        [
+            *("require_auth=none", "channel_binding=require", "requirepeer=x"),
+            *("gssencmode=require", "sslcertmode=disable", "sslsni=0", "sslcrldir=/crls"),
+            "sslcrl=/crl&sslrootcert=system",
+        ],
     )
     async def test_what_the_driver_can_not_do_is_refused_not_forgotten(
         self, bench: "Bench", params: str
@@ -225,6 +294,63 @@ class DsnSuite:
         async with bench.opened(front.uri(bench, params)) as manager:
             assert await bench.scalar(manager, "SELECT 1") == 1
         assert {*front.seen} == {"TLS of client"}
+
+    @pytest.mark.parametrize("is_system", [False, True], ids=["file", "system"])
+    async def test_all_of_tls(
+        self,
+        bench: "Bench",
+        front: "TlsFront",
+        authority: Authority,
+        is_system: bool,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority.ca if is_system else authority.stranger))
+        ca = "system" if is_system else quote(str(authority.ca))
+        params = (
+            f"sslmode=verify-full&sslrootcert={ca}&sslcert={quote(str(authority.certificate))}"
+            f"&sslkey={quote(str(authority.encrypted_key))}"
+            f"&sslpassword={quote(KEY_PASSWORD, safe='')}&ssl_min_protocol_version=tlsv1.3"
+        )
+        async with bench.opened(front.uri(bench, params)) as manager:
+            assert await bench.scalar(manager, "SELECT 1") == 1
+        assert {*front.seen} == {"TLS of client"}
+        front.seen.clear()
+        front.context.maximum_version = ssl.TLSVersion.TLSv1_2
+        (target,) = bench.resolve(front.rest(bench, params))
+        with pytest.raises(Exception) as caught:
+            await bench.create_pool(target)
+        assert not isinstance(caught.value, TypeError | ValueError)
+        assert front.seen == []
+
+    async def test_authorities_that_the_system_does_not_have(
+        self,
+        bench: "Bench",
+        front: "TlsFront",
+        authority: Authority,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority.stranger))
+        (target,) = bench.resolve(front.rest(bench, "sslrootcert=system"))
+        with pytest.raises(Exception, match=r"(?i)certificate"):
+            await bench.create_pool(target)
+        assert front.seen == []
+
+    async def test_an_empty_parameter_of_tls_is_none_of_the_environments(
+        self,
+        bench: "Bench",
+        front: "TlsFront",
+        authority: Authority,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """The stranger's certificates stand there: who takes them sees a wrong one."""
+        monkeypatch.setenv("PGSSLROOTCERT", str(authority.stranger))
+        uri = front.uri(bench, "sslmode=require&sslrootcert=")
+        if bench.subject.is_libpq:
+            async with bench.opened(uri) as manager:
+                assert await bench.scalar(manager, "SELECT 1") == 1
+        else:
+            with pytest.raises(ValueError, match="sslrootcert: empty, but"):
+                bench.subject.make(uri)
 
     async def test_tls_from_the_environment(
         self,
@@ -339,6 +465,14 @@ class DsnSuite:
         ]
 
 
+def _identifier(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _encoded(text: str) -> str:
+    return quote(text, safe="")
+
+
 _SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 
 
@@ -353,10 +487,10 @@ class TlsFront:
         self.seen: list[str] = []
         """How each connection came in that has spoken to the server: plain or TLS, and whose."""
         self.port = 0
-        self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        self._context.load_cert_chain(authority.server)
-        self._context.load_verify_locations(authority.ca)
-        self._context.verify_mode = ssl.CERT_OPTIONAL
+        self.context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self.context.load_cert_chain(authority.server)
+        self.context.load_verify_locations(authority.ca)
+        self.context.verify_mode = ssl.CERT_OPTIONAL
 
     def rest(self, bench: "Bench", params: str, host: str = "localhost") -> str:
         cluster = bench.cluster
@@ -390,7 +524,7 @@ class TlsFront:
             first = await reader.readexactly(8)
             if first == _SSL_REQUEST:
                 writer.write(b"S")
-                await writer.start_tls(self._context)
+                await writer.start_tls(self.context)
                 first = await reader.readexactly(8)
                 certificate: Any = writer.get_extra_info("peercert") or {}
                 names = [value for rdn in certificate.get("subject", ()) for _, value in rdn]
@@ -441,10 +575,13 @@ class Bench:
         return f"{self.subject.scheme}{self.netloc(account, host)}?{params}"
 
     @asynccontextmanager
-    async def opened(self, dsn: str) -> AsyncGenerator[Manager]:
+    async def opened(
+        self, dsn: str, options: Mapping[str, Any] | None = None
+    ) -> AsyncGenerator[Manager]:
+        kwargs = {**self.subject.sizes, **(options or {})}
         async with asyncio.timeout(2 * PATIENCE):
             async with self.subject.make(
-                dsn, acquire_timeout=PATIENCE, pool_factory_kwargs=dict(self.subject.sizes)
+                dsn, acquire_timeout=PATIENCE, pool_factory_kwargs=kwargs
             ) as manager:
                 yield manager
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from psycopg2.extensions import make_dsn, parse_dsn
 from tests.adapters.dsn_suite import DsnSubject, DsnSuite
 
 from pyscopg2.aiopg import PoolManager
@@ -22,4 +23,5 @@ class TestDsn(DsnSuite):
             scalar,
             {"minsize": 1, "maxsize": 2},
             fileno=lambda connection: connection.raw.fileno(),
+            read=lambda target: parse_dsn(make_dsn(**target.to_kwargs())),
         )

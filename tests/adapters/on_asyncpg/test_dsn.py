@@ -14,4 +14,5 @@ class TestDsn(DsnSuite):
             lambda connection, sql: connection.fetchval(sql),
             {"min_size": 1, "max_size": 2},
             is_libpq=False,
+            work_mem={"server_settings": {"work_mem": "2MB"}},
         )

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 from tests.adapters.dsn_suite import DsnSubject, DsnSuite
 
 from pyscopg2.psycopg import PoolManager
@@ -21,4 +22,5 @@ class TestDsn(DsnSuite):
             scalar,
             {"min_size": 1, "max_size": 2},
             fileno=lambda connection: connection.fileno(),
+            read=lambda target: conninfo_to_dict(target.to_conninfo()),
         )

@@ -1,5 +1,6 @@
 """What a DSN says has its effect over SQLAlchemy, with either driver."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -13,20 +14,22 @@ async def scalar(connection: Any, sql: str) -> object:
     return await connection.scalar(text(sql))
 
 
-def subject_of(driver: str) -> DsnSubject:
+def subject_of(driver: str, work_mem: Mapping[str, Any] | None = None) -> DsnSubject:
     return DsnSubject(
         PoolManager,
         scalar,
         {"pool_size": 1, "max_overflow": 1},
         scheme=f"postgresql+{driver}://",
         is_libpq=driver == "psycopg",
+        work_mem=work_mem,
     )
 
 
 class TestAsyncpg(DsnSuite):
     @pytest.fixture
     def subject(self) -> DsnSubject:
-        return subject_of("asyncpg")
+        own = {"connect_args": {"server_settings": {"work_mem": "2MB"}}}
+        return subject_of("asyncpg", own)
 
 
 class TestPsycopg(DsnSuite):

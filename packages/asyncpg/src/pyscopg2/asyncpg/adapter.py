@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import inspect
-import ssl
 from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import asyncpg
 
-from pyscopg2.core.demands import supported
+from pyscopg2.core.demands import supported, take_settings
+from pyscopg2.core.tls import take_system_context
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -67,10 +67,10 @@ class AsyncpgAdapter:
             raise ValueError(
                 f"min_size ({sizes['min_size']}) is above max_size ({sizes['max_size']})"
             )
-        _connect_arguments(target)
+        _connect_arguments(target, options)
 
     async def create_pool(self, target: Target, /, **options: Any) -> Pool[Record]:
-        arguments = _connect_arguments(target) | options
+        arguments = _connect_arguments(target, options)
         for name, default in _SIZES.items():
             arguments[name] = options.get(name, default) + 1
         if options.get("init_size") is not None:
@@ -155,11 +155,12 @@ def _known_options() -> set[str]:
     return set(named) - _FROM_THE_TARGET - _CHOICE_OF_HOST
 
 
-def _connect_arguments(target: Target) -> dict[str, Any]:
-    """A target as `asyncpg.connect` takes it: what has no argument of its own goes as a DSN."""
+def _connect_arguments(target: Target, options: dict[str, Any]) -> dict[str, Any]:
+    """A target as `asyncpg.connect` takes it: what has no argument of its own goes as a DSN.
+
+    The user's options go first, and so does each of their server settings.
+    """
     params = supported(target, _KNOWN)
-    if fallback := target.params.get("fallback_application_name"):
-        params["application_name"] = params.get("application_name") or fallback
     arguments: dict[str, Any] = {
         "host": target.hostaddr or target.host,
         "port": target.port,
@@ -173,11 +174,11 @@ def _connect_arguments(target: Target) -> dict[str, Any]:
     connect_timeout = params.pop("connect_timeout", None)
     if connect_timeout is not None and int(connect_timeout) > 0:
         arguments["timeout"] = int(connect_timeout)
-    if params.get("sslrootcert") == "system":
-        # A file's name to asyncpg.
-        del params["sslrootcert"]
-        params.pop("sslmode", None)
-        arguments["ssl"] = ssl.create_default_context()
+    settings = take_settings(params)
+    context = take_system_context(params)  # to asyncpg, a file's name
+    if context is not None:
+        arguments["ssl"] = context
     if params:
         arguments["dsn"] = f"postgresql://?{urlencode(params)}"
-    return arguments
+    settings |= options.get("server_settings") or {}
+    return arguments | options | {"server_settings": settings}

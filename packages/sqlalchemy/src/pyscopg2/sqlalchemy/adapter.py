@@ -107,7 +107,7 @@ class SqlalchemyAdapter:
         known = self._driver.known_arguments()
         if unknown := dict(options.get("connect_args") or {}).keys() - known:
             raise TypeError(f"{self.driver} knows no such argument: {', '.join(sorted(unknown))}")
-        if unknown := self._driver.connect_args(target).keys() - known:
+        if unknown := self._driver.connect_args(target, {}).keys() - known:
             raise ValueError(
                 f"{self.driver} knows no such parameter of a DSN: {', '.join(sorted(unknown))}"
             )
@@ -163,7 +163,7 @@ class SqlalchemyAdapter:
         arguments = {
             **options,
             **sizes,
-            "connect_args": self._driver.connect_args(target) | connect_args,
+            "connect_args": self._driver.connect_args(target, connect_args),
         }
         try:
             return create_async_engine(url, **arguments), places

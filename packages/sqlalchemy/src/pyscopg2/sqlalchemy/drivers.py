@@ -7,15 +7,15 @@ import inspect
 import os
 import re
 import socket
-import ssl
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlencode
 
-from pyscopg2.core.demands import supported
+from pyscopg2.core.demands import supported, take_settings
 from pyscopg2.core.hangup import hung_up
+from pyscopg2.core.tls import take_system_context
 from pyscopg2.sqlalchemy.cancellation import cut_first
 
 if TYPE_CHECKING:
@@ -69,8 +69,11 @@ class Driver(Protocol):
         """Whether it takes parameters in a DSN that libpq does not know."""
         ...
 
-    def connect_args(self, target: Target, /) -> dict[str, Any]:
-        """What the driver's connect takes, all of it: nothing is left to SQLAlchemy's URL."""
+    def connect_args(self, target: Target, own: Mapping[str, Any], /) -> dict[str, Any]:
+        """What the driver's connect takes, all of it: nothing is left to SQLAlchemy's URL.
+
+        The user's ``own`` go first.
+        """
         ...
 
     def known_arguments(self) -> set[str]:
@@ -108,10 +111,8 @@ class AsyncpgDriver:
 
     extra_params = True
 
-    def connect_args(self, target: Target, /) -> dict[str, Any]:
+    def connect_args(self, target: Target, own: Mapping[str, Any], /) -> dict[str, Any]:
         params = supported(target, _KNOWN_TO_ASYNCPG)
-        if fallback := target.params.get("fallback_application_name"):
-            params["application_name"] = params.get("application_name") or fallback
         arguments: dict[str, Any] = {
             "host": target.hostaddr or target.host,
             "port": target.port,
@@ -125,14 +126,14 @@ class AsyncpgDriver:
         connect_timeout = params.pop("connect_timeout", None)
         if connect_timeout is not None and int(connect_timeout) > 0:
             arguments["timeout"] = int(connect_timeout)
-        if params.get("sslrootcert") == "system":
-            # A file's name to asyncpg.
-            del params["sslrootcert"]
-            params.pop("sslmode", None)
-            arguments["ssl"] = ssl.create_default_context()
+        settings = take_settings(params)
+        context = take_system_context(params)  # to asyncpg, a file's name
+        if context is not None:
+            arguments["ssl"] = context
         if params:
             arguments["dsn"] = f"postgresql://?{urlencode(params)}"
-        return arguments
+        settings |= own.get("server_settings") or {}
+        return {**arguments, **own, "server_settings": settings}
 
     def known_arguments(self) -> set[str]:
         connect = import_module("asyncpg").connect
@@ -162,8 +163,8 @@ class PsycopgDriver:
 
     extra_params = False
 
-    def connect_args(self, target: Target, /) -> dict[str, Any]:
-        return {**target.to_kwargs(), "target_session_attrs": "any"}
+    def connect_args(self, target: Target, own: Mapping[str, Any], /) -> dict[str, Any]:
+        return {**target.to_kwargs(), "target_session_attrs": "any", **own}
 
     def known_arguments(self) -> set[str]:
         module = import_module("psycopg")
