@@ -29,7 +29,7 @@ properties = settings(
 
 DEFAULTS = pq.Conninfo.parse(b"")
 KNOWN = [option.keyword.decode() for option in DEFAULTS]
-ENDS_HERE = {"service", "servicefile", "target_session_attrs", "load_balance_hosts"}
+ENDS_HERE = {"service", "target_session_attrs", "load_balance_hosts"}
 PER_HOST = {"host", "hostaddr", "port", "password"}
 FAILED = re.compile(
     r"connection to server .* failed: (?!invalid integer)|connection to server .* failed:$"

@@ -19,7 +19,7 @@ from pyscopg2.core.errors import DsnError
 
 DEFAULT_PORT = 5432
 
-# `servicefile` came after libpq 18, which refuses it.
+# Those of libpq 18.
 KEYWORDS = frozenset(
     """
     application_name channel_binding client_encoding connect_timeout dbname
@@ -27,10 +27,9 @@ KEYWORDS = frozenset(
     keepalives_count keepalives_idle keepalives_interval krbsrvname load_balance_hosts
     max_protocol_version min_protocol_version oauth_client_id oauth_client_secret oauth_issuer
     oauth_scope options passfile password port replication require_auth requirepeer
-    scram_client_key scram_server_key service servicefile ssl_max_protocol_version
-    ssl_min_protocol_version sslcert sslcertmode sslcompression sslcrl sslcrldir sslkey
-    sslkeylogfile sslmode sslnegotiation sslpassword sslrootcert sslsni target_session_attrs
-    tcp_user_timeout user
+    scram_client_key scram_server_key service ssl_max_protocol_version ssl_min_protocol_version
+    sslcert sslcertmode sslcompression sslcrl sslcrldir sslkey sslkeylogfile sslmode sslnegotiation
+    sslpassword sslrootcert sslsni target_session_attrs tcp_user_timeout user
     """.split()  # noqa: SIM905 - a list literal would take fifty lines
 )
 # `options` can carry a token for row security: ``-c app.token=...``.

@@ -215,29 +215,28 @@ class _Resolution:
         if service is None:
             service = self.around.environ.get("PGSERVICE")
             place = "PGSERVICE"
-        path = self.values.pop("servicefile", None)
         if service is None:
             return
         looked: list[str] = []
-        for shown, text in self.service_files(path):
+        for shown, text in self.service_files():
             found = read_service(text, service, shown, self.extra_params)
             if found is not None:
                 for name, (value, source) in found.items():
                     self.add(name, value, source)
-                if place == "service" and path is None and "PGSERVICE" in self.around.environ:
+                if place == "service" and "PGSERVICE" in self.around.environ:
                     # libpq would look up that one, if it were not told of this one.
                     self.values["service"] = service
                 return
             looked.append(shown)
         raise DsnError(f"{place}: no such service in {' or '.join(looked) or 'any file'}")
 
-    def service_files(self, given: str | None) -> Iterator[tuple[str, str]]:
-        """What each is called in messages, and its text. The DSN's own words are not quoted."""
+    def service_files(self) -> Iterator[tuple[str, str]]:
+        """What each is called in messages, and its text."""
         environ = self.around.environ
         paths: list[str] = []
-        chosen = environ.get("PGSERVICEFILE") if given is None else given
+        chosen = environ.get("PGSERVICEFILE")
         if chosen is not None:
-            shown = "servicefile" if given is not None else f"PGSERVICEFILE {chosen}"
+            shown = f"PGSERVICEFILE {chosen}"
             yield shown, self.read(chosen, shown) or ""
         elif self.around.home is not None:
             paths.append(f"{self.around.home}/.pg_service.conf")

@@ -42,7 +42,7 @@ def read_service(
                 raise DsnError(f"{place}: a service is not looked up by LDAP here")
             if not equals:
                 raise DsnError(f"{place}: a line is parameter=value")
-            if name in ("service", "servicefile"):
+            if name == "service":
                 raise DsnError(f"{place}: a service can't name another one")
             require_known(name, place, extra_params)
             found.setdefault(name, (value, place))
