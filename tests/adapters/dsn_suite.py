@@ -438,6 +438,15 @@ class DsnSuite:
             await manager.ready(timeout=PATIENCE)
             assert await bench.show(manager, "application_name") == "right"
 
+    async def test_a_variable_that_this_libpq_does_not_know(
+        self, bench: "Bench", monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It came with libpq 18; psycopg2 brings an older one, which does as it says even so."""
+        monkeypatch.setenv("PGMINPROTOCOLVERSION", "3.0")
+        monkeypatch.setenv("PGMAXPROTOCOLVERSION", "latest")
+        async with bench.manager("") as manager:
+            assert await bench.scalar(manager, "SELECT 1") == 1
+
     # The choice of a host
 
     @pytest.mark.parametrize("attrs", ["read-write", "standby", "any"])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pyscopg2.core.demands import supported, take_settings
+from pyscopg2.core.demands import may_be_left_out, supported, take_settings
 from pyscopg2.core.dsn import KEYWORDS, Target
 from pyscopg2.core.tls import take_system_context
 
@@ -68,6 +68,11 @@ def test_hands_over_what_the_driver_knows_and_what_libpq_does_not() -> None:
         "work_mem": "1MB",
         "search_path": "",
     }
+
+
+def test_what_nobody_knows_may_not_be_left_out() -> None:
+    assert not may_be_left_out("servicefile", "")
+    assert not may_be_left_out("work_mem", "")
 
 
 def test_a_refusal_names_the_parameter_and_shows_no_value() -> None:

@@ -204,6 +204,14 @@ def test_bad_options_are_known_at_construction(
         PoolManager("postgresql://u:s3cret@a,b/d", pool_factory_kwargs=options)
 
 
+@pytest.mark.skipif(extensions.libpq_version() >= 180000, reason="it knows them")
+def test_a_demand_that_this_libpq_does_not_know_is_not_forgotten() -> None:
+    for params in ({"min_protocol_version": "3.2"}, {"scram_client_key": "s3cret"}):
+        with pytest.raises(ValueError, match="libpq") as caught:
+            AiopgAdapter().check_options(Target("a", 1, params=params))
+        assert "s3cret" not in str(caught.value)
+
+
 def test_a_parameter_that_this_libpq_refuses_is_known_at_construction() -> None:
     with pytest.raises(ValueError, match="libpq") as caught:
         AiopgAdapter().check_options(Target("a", 1, password="s3cret", params={"servicefile": "x"}))

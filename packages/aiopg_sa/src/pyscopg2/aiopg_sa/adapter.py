@@ -8,7 +8,7 @@ import ipaddress
 import re
 import socket
 import sys
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import aiopg
@@ -21,6 +21,7 @@ from aiopg.sa import (
 from psycopg2 import extensions
 
 from pyscopg2.core.adapter import ConnT
+from pyscopg2.core.demands import may_be_left_out
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -268,6 +269,7 @@ def _cut(connection: Connection) -> None:
         connection.close()
 
 
+@cache
 def _is_known_to_libpq(name: str) -> bool:
     try:
         extensions.make_dsn(**{name: ""})
@@ -278,7 +280,12 @@ def _is_known_to_libpq(name: str) -> bool:
 
 def _settings(target: Target, options: dict[str, Any]) -> dict[str, Any]:
     """What libpq is told. `ValueError` where it would not take that."""
-    settings: dict[str, Any] = dict(target.to_kwargs())
+    # An older libpq does not know all that there may be, in the environment above all.
+    settings: dict[str, Any] = {
+        name: value
+        for name, value in target.to_kwargs().items()
+        if _is_known_to_libpq(name) or not may_be_left_out(name, str(value))
+    }
     settings |= {
         "dbname" if name == "database" else name: value
         for name, value in options.items()

@@ -59,13 +59,18 @@ def supported(
             params[name] = _as_drivers_write_it(name, value)
             if name.startswith("ssl") and not value and environ.get(ENVIRONMENT.get(name, "")):
                 raise ValueError(f"{name}: empty, but the driver would take {ENVIRONMENT[name]}")
-        elif name not in _ENDS_WITH_US | _CONVENIENCES and value not in _SATISFIED_BY.get(
-            name, ("",)
-        ):
+        elif name not in _ENDS_WITH_US and not may_be_left_out(name, value):
             raise ValueError(f"{name}: the driver can't do what the DSN demands")
     if "application_name" in known and (given := target.params.get("fallback_application_name")):
         params.setdefault("application_name", given)
     return params
+
+
+def may_be_left_out(name: str, value: str) -> bool:
+    """Whether a driver that does not know this parameter of libpq's does as it says even so."""
+    if name in _CONVENIENCES:
+        return True
+    return name in KEYWORDS and value in _SATISFIED_BY.get(name, ("",))
 
 
 def take_settings(params: dict[str, str]) -> dict[str, str]:
