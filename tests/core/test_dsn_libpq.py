@@ -1,6 +1,6 @@
 """`parse_dsn` against libpq itself: `PQconninfoParse`, and `PQconnectStart` for host lists.
 
-``DSN_EXAMPLES=100000`` makes the properties look for longer.
+`hatch run dsn` makes the properties look for longer.
 """
 
 import dataclasses

@@ -1,6 +1,6 @@
 """`resolve` against libpq itself: `PQconninfo` and `PQpass` of a connection that has begun.
 
-``DSN_EXAMPLES=100000`` makes the properties look for longer.
+`hatch run dsn` makes the properties look for longer.
 """
 
 import os

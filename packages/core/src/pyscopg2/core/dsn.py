@@ -47,12 +47,13 @@ _HIDDEN = "***"
 
 # What is shown of a value: as far as it looks like one. A password that was misread follows a
 # character that plain values do not have: ``db1;password=...``, ``app:...``, ``pin-value=...``.
-_HOST = re.compile(
-    r"/[\w./:@-]*|@[\w./:-]*"  # a socket
-    r"|[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*(?:%[\w.-]*)?"  # IPv6
-    r"|[\w.-]*"
-)
-_PLAIN = {"host": _HOST, "hostaddr": _HOST, "user": re.compile(r"[\w.@-]*")}
+_IPV6 = r"[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*(?:%[\w.-]*)?"
+_SOCKET = r"/[\w./:@-]*|@[\w./:-]*"
+_PLAIN = {
+    "host": re.compile(rf"{_SOCKET}|{_IPV6}|[\w.-]*"),
+    "hostaddr": re.compile(rf"{_IPV6}|[0-9.]*"),
+    "user": re.compile(r"[\w.@-]*"),
+}
 _PLAIN_VALUE = re.compile(r"[\w./ -]*")
 _BETWEEN_WORDS = re.compile(r"[\s=;&,:@/?#]+")
 
@@ -548,10 +549,10 @@ def _port(text: str, where: str) -> int:
 
 
 def _address(host: str | None, hostaddr: str | None, port: int) -> str:
-    name = _shown("host", host or hostaddr or "") or "(default)"
+    address = _shown("hostaddr", hostaddr or "")
+    name = _shown("host", host) if host else address or "(default)"
     name = f"[{name}]" if _is_ipv6(name) else name
-    where = f"({_shown('hostaddr', hostaddr)})" if host and hostaddr else ""
-    return f"{name}{where}:{port}"
+    return f"{name}({address}):{port}" if host and hostaddr else f"{name}:{port}"
 
 
 def _is_ipv6(host: str) -> bool:
