@@ -84,6 +84,7 @@ class World:
         self.passfile = folder / ".pgpass"
         self.service_file = folder / ".pg_service.conf"
         self.reset()
+        self.default_host = compiled_default_host()  # now: a test's environment may be a bad one
 
     def reset(self) -> None:
         for name in list(os.environ):
@@ -111,7 +112,7 @@ class World:
             self.here,
             environ=dict(os.environ),
             home=str(self.home),
-            default_host=compiled_default_host(),
+            default_host=self.default_host,
         )
 
     def resolve(self, text: str) -> Resolved | DsnError:

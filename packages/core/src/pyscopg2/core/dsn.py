@@ -54,7 +54,7 @@ _PLAIN = {
     "hostaddr": re.compile(rf"{_IPV6}|[0-9.]*"),
     "user": re.compile(r"[\w.@-]*"),
 }
-_PLAIN_VALUE = re.compile(r"[\w./ -]*")
+_PLAIN_VALUE = re.compile(r"[\w./~ -]*")
 _BETWEEN_WORDS = re.compile(r"[\s=;&,:@/?#]+")
 
 _URI_SCHEMES = ("postgresql://", "postgres://")
