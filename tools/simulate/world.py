@@ -568,11 +568,14 @@ class World:
                         raise failure
             except KeyError:
                 pass
-        took = self.loop.time() - began - (self.loop.stalled - stalled)
+        stood_still = self.loop.stalled - stalled
+        took = self.loop.time() - began - stood_still
         self._ended = True
         self.note("closed in {:.4f} s", took)
-        # A pool that does not close within the refresh timeout is terminated after it.
-        if took > wait + (2 if wait else 1) * plan.refresh_timeout + HAIR:
+        # A pool that does not close within the refresh timeout is terminated after it; a stall
+        # takes nobody the time to end.
+        spans = (2 if wait else 1) * (2 if stood_still else 1)
+        if took > wait + spans * plan.refresh_timeout + HAIR:
             self.broken("the end is bounded", f"{plan.ending}: {took:.4f} s, waiting {wait} s")
         for connection in held:
             if not connection.is_closed:
