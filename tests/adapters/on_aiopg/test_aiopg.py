@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import socket
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator
 from typing import Any, assert_type
 
+import psutil
 import psycopg2
 import pytest
 from aiopg.connection import Connection
@@ -360,6 +362,78 @@ async def test_an_on_connect_that_fails_leaves_no_connection(cluster: LocalClust
         )
     assert len(kept) == 2
     assert all(connection.closed for connection in kept)
+
+
+@contextlib.contextmanager
+def closes_what_it_opens(node: Node) -> Generator[None]:
+    """Without the garbage collector."""
+
+    def sockets() -> int:
+        found = psutil.Process().net_connections("tcp")
+        return sum(bool(each.raddr) and each.raddr.port == node.port for each in found)
+
+    gc.disable()
+    try:
+        before = sockets()
+        yield
+        assert sockets() == before, "sockets are left open"
+    finally:
+        gc.enable()
+
+
+async def test_an_on_connect_whose_query_the_server_cancels_fails_without_a_cancellation(
+    cluster: LocalCluster,
+) -> None:
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
+    slow = False
+
+    async def on_connect(connection: Connection) -> None:
+        if slow:
+            await execute(connection, "SELECT pg_sleep(60)")
+
+    target = target_of(cluster.primary, options="-c%20statement_timeout%3D50ms")
+    async with opened(target, **SMALL, on_connect=on_connect) as (adapter, pool):
+        await adapter.acquire_from_pool(pool)
+        slow = True
+        for connect in (
+            lambda: adapter.acquire_from_pool(pool),
+            lambda: adapter.create_pool(target, on_connect=on_connect),
+        ):
+            with (
+                closes_what_it_opens(cluster.primary),
+                pytest.raises(extensions.QueryCanceledError) as caught,
+            ):
+                await connect()
+            assert adapter.sqlstate(caught.value) == "57014"
+        assert adapter.get_pool_freesize(pool) == 2
+
+
+async def test_a_connect_whose_own_query_the_server_cancels_fails_without_a_cancellation(
+    cluster: LocalCluster,
+) -> None:
+    """aiopg asks for the oids of hstore."""
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
+    cluster.psql(
+        cluster.primary,
+        "CREATE SCHEMA IF NOT EXISTS slow; CREATE OR REPLACE VIEW slow.pg_type AS"
+        " SELECT * FROM pg_catalog.pg_type WHERE pg_sleep(60) IS NOT NULL OFFSET 0",
+    )
+    options = "-c%20search_path%3Dslow,pg_catalog%20-c%20statement_timeout%3D50ms"
+    with (
+        closes_what_it_opens(cluster.primary),
+        pytest.raises(extensions.QueryCanceledError),
+    ):
+        await AiopgAdapter().create_pool(target_of(cluster.primary, options=options))
+
+
+async def test_hstore_is_read_unless_it_is_switched_off(cluster: LocalCluster) -> None:
+    # The server has no extensions here: a type of that name will do.
+    cluster.psql(cluster.primary, "CREATE SCHEMA typed; CREATE DOMAIN typed.hstore AS text")
+    for switch, read in (({}, True), ({"enable_hstore": False}, False)):
+        async with opened(target_of(cluster.primary), **switch) as (adapter, pool):
+            connection = await adapter.acquire_from_pool(pool)
+            sql = """SELECT ARRAY['"a"=>"1"'::typed.hstore]"""
+            assert (await fetch(connection, sql) == [{"a": "1"}]) is read
 
 
 async def test_the_parameters_of_the_dsn(

@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 import aiopg
 import psycopg2
 from aiopg.pool import Pool
-from psycopg2 import extensions
+from psycopg2 import extensions, extras
 
 from pyscopg2.core.demands import may_be_left_out
 
@@ -96,8 +96,10 @@ class AiopgAdapter:
         arguments["minsize"] += 1
         if arguments["maxsize"]:  # 0: no limit
             arguments["maxsize"] += 1
-        if arguments["on_connect"] is not None:
-            arguments["on_connect"] = partial(_on_connect, arguments["on_connect"])
+        arguments["on_connect"] = partial(
+            _on_connect, arguments.pop("enable_hstore"), arguments["on_connect"]
+        )
+        arguments["enable_hstore"] = False
         # Not `aiopg.create_pool`: if that fails halfway, what it has opened stays open until
         # the garbage collector comes by. The constructor opens nothing, the first acquire does.
         pool = Pool(extensions.make_dsn(**settings), **arguments)
@@ -135,12 +137,17 @@ class AiopgAdapter:
         task = asyncio.current_task()
         cancelled = task.cancelling() if task else 0
         timeout = None if pool.freesize else self._connect_timeouts.get(pool)
-        if timeout is None:
-            connection = await pool.acquire(**kwargs)
-        else:
-            # aiopg opens first what is missing to the minimum, one after another.
-            async with asyncio.timeout(timeout * max(1, pool.minsize - pool.size)):
+        try:
+            if timeout is None:
                 connection = await pool.acquire(**kwargs)
+            else:
+                # aiopg opens first what is missing to the minimum, one after another.
+                async with asyncio.timeout(timeout * max(1, pool.minsize - pool.size)):
+                    connection = await pool.acquire(**kwargs)
+        except asyncio.CancelledError as exc:
+            if (said := _servers_error(exc)) is not None:
+                raise said from None
+            raise
         if task and task.cancelling() > cancelled:
             # `asyncio.wait_for`, which aiopg uses, may forget that on Python 3.11.
             pool.release(connection)
@@ -172,9 +179,8 @@ class AiopgAdapter:
                 await cursor.execute(query)
                 return (await cursor.fetchone())[0]
         except asyncio.CancelledError as exc:
-            # aiopg's word for a query that the server cancelled, by a statement_timeout perhaps.
-            if isinstance(exc.__context__, extensions.QueryCanceledError):
-                raise exc.__context__ from None
+            if (said := _servers_error(exc)) is not None:
+                raise said from None
             raise
 
     def sqlstate(self, exc: BaseException, /) -> str | None:
@@ -193,6 +199,16 @@ class AiopgAdapter:
 
     def is_connection_closed(self, connection: Connection, /) -> bool:
         return bool(connection.closed)
+
+
+def _servers_error(exc: BaseException) -> BaseException | None:
+    """What the server said, where it has cancelled a query, by a statement_timeout perhaps.
+
+    aiopg raises `CancelledError` then, as if the task had been cancelled.
+    """
+    said = exc.__context__
+    cancelled = isinstance(exc, asyncio.CancelledError)
+    return said if cancelled and isinstance(said, extensions.QueryCanceledError) else None
 
 
 @cache
@@ -258,12 +274,30 @@ def _is_name(host: str) -> bool:
 
 
 async def _on_connect(
-    on_connect: Callable[[Connection], Awaitable[None]], connection: Connection
+    hstore: bool, on_connect: Callable[[Connection], Awaitable[None]] | None, connection: Connection
 ) -> None:
-    """The user's; where it fails, aiopg forgets the connection without closing it."""
+    """What remains to be done on a new connection; where it fails, the connection is closed.
+
+    aiopg forgets it without closing it, in its own `enable_hstore` as in the user's function.
+    """
     try:
-        await on_connect(connection)
+        if hstore:
+            await _register_hstore(connection)
+        if on_connect is not None:
+            await on_connect(connection)
     except BaseException:
         if connection.closed != _CLOSED:
             connection.close()
         raise
+
+
+async def _register_hstore(connection: Connection) -> None:
+    """What aiopg's `enable_hstore` does."""
+    async with connection.cursor(cursor_factory=extensions.cursor) as cursor:
+        await cursor.execute("SELECT oid, typarray FROM pg_type WHERE typname = 'hstore'")
+        types = await cursor.fetchall()
+    extras.register_hstore(  # pyright: ignore[reportUnknownMemberType]  half annotated
+        connection.raw,
+        oid=tuple(oid for oid, _ in types),
+        array_oid=tuple(array_oid for _, array_oid in types),
+    )
