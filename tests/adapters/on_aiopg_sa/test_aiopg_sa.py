@@ -2,17 +2,20 @@
 
 import asyncio
 import contextlib
+import gc
 import importlib
 import os
 import socket
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator
 from typing import Any, assert_type
 
+import psutil
 import psycopg2
 import pytest
 from aiopg.connection import Connection
 from aiopg.sa import Engine, SAConnection
+from aiopg.sa.exc import InvalidRequestError, ResourceClosedError
 from psycopg2 import extensions, extras
 
 from pyscopg2.aiopg_sa import AiopgSaAdapter, PoolManager
@@ -169,19 +172,80 @@ async def test_expressions_of_sqlalchemy(manager: PoolManager) -> None:
         assert [row.item async for row in connection.execute(query)] == ["a 'quoted' %s"]
 
 
-async def test_a_connection_that_the_user_closed_is_given_back(manager: PoolManager) -> None:
-    connection: Any = await manager.acquire_master()
-    await connection.close()
-    assert manager.is_connection_closed(connection)
-    try:
+@pytest.mark.parametrize("block", [True, False], ids=["block", "awaited"])
+async def test_a_connection_that_the_user_closed_is_given_back(
+    manager: PoolManager, block: bool
+) -> None:
+    connection: Any
+    if block:
+        async with manager.acquire_master() as connection:
+            await connection.begin()
+            await connection.close()
+    else:
+        connection = await manager.acquire_master()
+        await connection.close()
+        assert manager.is_connection_closed(connection)
         await manager.release(connection)
-    except AssertionError:
-        pass  # the engine's word for a second release
     pool = await manager.get_pool(read_only=False)
-    await eventually(lambda: manager.get_pool_freesize(pool) == 2)
+    assert manager.get_pool_freesize(pool) == 2
     held = [await manager.acquire_master() for _ in range(2)]
     for connection in held:
         await manager.release(connection)
+
+
+@pytest.mark.parametrize("block", [True, False], ids=["block", "awaited"])
+async def test_what_refers_to_a_connection_that_was_given_back_touches_nobody(
+    cluster: LocalCluster, block: bool
+) -> None:
+    first: Any
+    second: Any
+    async with manage(cluster, pool_factory_kwargs={"minsize": 0, "maxsize": 1}) as manager:
+        if block:
+            async with manager.acquire_master() as first:
+                pid = await fetch(first, "SELECT pg_backend_pid()")
+                transaction = await first.begin()
+                savepoint = await first.begin_nested()
+                await execute(first, "INSERT INTO items VALUES ('late')")
+            assert not savepoint.is_active
+            assert not transaction.is_active
+        else:
+            first = await manager.acquire_master()
+            pid = await fetch(first, "SELECT pg_backend_pid()")
+            transaction = await first.begin()
+            await transaction.rollback()
+            await manager.release(first)
+        async with manager.acquire_master() as second:
+            assert await fetch(second, "SELECT pg_backend_pid()") == pid
+            theirs = await second.begin()
+            await execute(second, "INSERT INTO items VALUES ('late')")
+            with pytest.raises(InvalidRequestError):
+                await transaction.commit()
+            with pytest.raises(ResourceClosedError):
+                await execute(first, "COMMIT")
+            await theirs.rollback()
+        async with manager.acquire_master() as second:
+            assert await count(second, "late") == 0
+
+
+async def test_a_transaction_of_a_connection_that_was_lost_with_its_release_does_not_commit(
+    manager: PoolManager,
+) -> None:
+    connection: Any = await manager.acquire_master()
+    transaction = await connection.begin()
+    await execute(connection, "INSERT INTO items VALUES ('released')")
+    with pytest.warns(ResourceWarning, match="transaction status"):
+        await manager.release(connection)
+    with pytest.raises(psycopg2.InterfaceError):
+        await transaction.commit()
+
+
+async def test_to_give_back_is_no_reason_to_check_the_host(manager: PoolManager) -> None:
+    """A connection that is closed when it comes back is one."""
+    connection: Any
+    async with manager.acquire_master() as connection:
+        await connection.begin()
+        await AiopgSaAdapter().end_block(connection, None)
+        assert not manager.is_connection_closed(connection)
 
 
 async def test_a_transaction_left_open_is_lost_with_its_connection(
@@ -315,6 +379,21 @@ async def test_a_rollback_that_is_cancelled_leaves_nothing_out(cluster: LocalClu
         assert adapter.get_pool_freesize(pool) == 2
 
 
+async def test_a_release_that_is_cancelled_leaves_nothing_out(cluster: LocalCluster) -> None:
+    """SQLAlchemy's side does not know that the transaction has ended, and rolls it back."""
+    async with opened(target_of(cluster.primary), minsize=0, maxsize=1) as (adapter, pool):
+        connection: Any = await adapter.acquire_from_pool(pool)
+        await connection.begin()
+        await execute(connection, "COMMIT")
+        await asyncio.to_thread(cluster.freeze, cluster.primary)
+        releasing = asyncio.ensure_future(adapter.release_to_pool(connection, pool))
+        await asyncio.sleep(0.05)
+        releasing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(releasing, SOON)
+        await eventually(lambda: adapter.get_pool_freesize(pool) == 2)
+
+
 async def test_no_cancelled_acquire_succeeds(cluster: LocalCluster) -> None:
     """On Python 3.11 `asyncio.wait_for`, which aiopg uses, may forget that it was cancelled."""
     async with opened(target_of(cluster.primary), minsize=0, maxsize=1) as (adapter, pool):
@@ -430,6 +509,78 @@ async def test_an_on_connect_that_fails_leaves_no_connection(cluster: LocalClust
         )
     assert len(kept) == 2
     assert all(connection.closed for connection in kept)
+
+
+@contextlib.contextmanager
+def closes_what_it_opens(node: Node) -> Generator[None]:
+    """Without the garbage collector."""
+
+    def sockets() -> int:
+        found = psutil.Process().net_connections("tcp")
+        return sum(bool(each.raddr) and each.raddr.port == node.port for each in found)
+
+    gc.disable()
+    try:
+        before = sockets()
+        yield
+        assert sockets() == before, "sockets are left open"
+    finally:
+        gc.enable()
+
+
+async def test_an_on_connect_whose_query_the_server_cancels_fails_without_a_cancellation(
+    cluster: LocalCluster,
+) -> None:
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
+    slow = False
+
+    async def on_connect(connection: Connection) -> None:
+        if slow:
+            await set_up(connection, "SELECT pg_sleep(60)")
+
+    target = target_of(cluster.primary, options="-c%20statement_timeout%3D50ms")
+    async with opened(target, **SMALL, on_connect=on_connect) as (adapter, pool):
+        await adapter.acquire_from_pool(pool)
+        slow = True
+        for connect in (
+            lambda: adapter.acquire_from_pool(pool),
+            lambda: adapter.create_pool(target, on_connect=on_connect),
+        ):
+            with (
+                closes_what_it_opens(cluster.primary),
+                pytest.raises(extensions.QueryCanceledError) as caught,
+            ):
+                await connect()
+            assert adapter.sqlstate(caught.value) == "57014"
+        assert adapter.get_pool_freesize(pool) == 2
+
+
+async def test_a_connect_whose_own_query_the_server_cancels_fails_without_a_cancellation(
+    cluster: LocalCluster,
+) -> None:
+    """aiopg asks for the oids of hstore."""
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
+    cluster.psql(
+        cluster.primary,
+        "CREATE SCHEMA IF NOT EXISTS slow; CREATE OR REPLACE VIEW slow.pg_type AS"
+        " SELECT * FROM pg_catalog.pg_type WHERE pg_sleep(60) IS NOT NULL OFFSET 0",
+    )
+    options = "-c%20search_path%3Dslow,pg_catalog%20-c%20statement_timeout%3D50ms"
+    with (
+        closes_what_it_opens(cluster.primary),
+        pytest.raises(extensions.QueryCanceledError),
+    ):
+        await AiopgSaAdapter().create_pool(target_of(cluster.primary, options=options))
+
+
+async def test_hstore_is_read_unless_it_is_switched_off(cluster: LocalCluster) -> None:
+    # The server has no extensions here: a type of that name will do.
+    cluster.psql(cluster.primary, "CREATE SCHEMA typed; CREATE DOMAIN typed.hstore AS text")
+    for switch, read in (({}, True), ({"enable_hstore": False}, False)):
+        async with opened(target_of(cluster.primary), **switch) as (adapter, pool):
+            connection = await adapter.acquire_from_pool(pool)
+            sql = """SELECT ARRAY['"a"=>"1"'::typed.hstore]"""
+            assert (await fetch(connection, sql) == [{"a": "1"}]) is read
 
 
 async def test_the_parameters_of_the_dsn(

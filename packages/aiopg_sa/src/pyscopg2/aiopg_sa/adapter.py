@@ -8,6 +8,7 @@ import ipaddress
 import re
 import socket
 import sys
+from contextlib import suppress
 from functools import cache, lru_cache, partial
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -18,7 +19,7 @@ from aiopg.sa import (
     Engine,
     create_engine,  # pyright: ignore[reportUnknownVariableType]  it has no annotations
 )
-from psycopg2 import extensions
+from psycopg2 import extensions, extras
 
 from pyscopg2.core.adapter import ConnT
 from pyscopg2.core.demands import may_be_left_out
@@ -63,6 +64,8 @@ _PAUSE = 0.01
 _CLOSED = 1
 """`closed` of a psycopg2 connection that was closed on our side; 2 is one that broke."""
 
+_IDLE = extensions.TRANSACTION_STATUS_IDLE
+
 
 class _Pool(Protocol[ConnT]):
     """What `Pool` and `Engine` have in common. `Engine` itself has no annotations."""
@@ -91,6 +94,12 @@ class _Engine(_Pool["SAConnection"], Protocol):
     def dsn(self) -> str: ...
 
 
+class _Transaction(Protocol):
+    """What is used of `aiopg.sa.Transaction`."""
+
+    async def rollback(self) -> None: ...
+
+
 class _SAConnection(Protocol):
     """What is used of `aiopg.sa.SAConnection`."""
 
@@ -100,6 +109,20 @@ class _SAConnection(Protocol):
     def closed(self) -> int: ...
     @property
     def in_transaction(self) -> bool: ...
+    def begin(self) -> Awaitable[_Transaction]: ...
+    async def close(self) -> None: ...
+
+
+class _PromptEngine(Engine):
+    """An engine to which a connection is given back without waiting."""
+
+    def release(self, conn: SAConnection) -> Awaitable[None]:
+        """The connection is back when this returns. The engine's own future waits until nobody
+        connects, which on a frozen host takes long, and only wakes who waits inside the driver."""
+        super().release(conn)  # type: ignore[no-untyped-call]
+        done = asyncio.get_running_loop().create_future()
+        done.set_result(None)
+        return done
 
 
 class AiopgSaAdapter:
@@ -140,8 +163,10 @@ class AiopgSaAdapter:
         arguments["minsize"] += 1
         if arguments["maxsize"]:  # 0: no limit
             arguments["maxsize"] += 1
-        if arguments["on_connect"] is not None:
-            arguments["on_connect"] = partial(_on_connect, arguments["on_connect"])
+        arguments["on_connect"] = partial(
+            _on_connect, arguments.pop("enable_hstore"), arguments["on_connect"]
+        )
+        arguments["enable_hstore"] = False
         # Not `create_engine`: if that fails halfway, what it has opened stays open until the
         # garbage collector comes by. The constructor opens nothing, the first acquire does.
         pool = Pool(extensions.make_dsn(**settings), **arguments)
@@ -151,7 +176,7 @@ class AiopgSaAdapter:
         except BaseException:
             await _terminate(pool)
             raise
-        make_engine = cast("Callable[[Any, Pool, str | None], Engine]", Engine)
+        make_engine = cast("Callable[[Any, Pool, str | None], Engine]", _PromptEngine)
         return make_engine(options.get("dialect", _DIALECT), pool, connection.dsn)
 
     async def close_pool(self, pool: Engine, /) -> None:
@@ -176,10 +201,24 @@ class AiopgSaAdapter:
     async def release_to_pool(
         self, connection: SAConnection, pool: Engine, /, **kwargs: Any
     ) -> None:
-        # The connection is back when this returns. The future that it returns waits until nobody
-        # connects, which on a frozen host takes long, and only wakes who waits inside the driver.
+        if kwargs:
+            raise TypeError(f"aiopg.sa's release takes no arguments: {', '.join(sorted(kwargs))}")
+        typed = cast(_SAConnection, connection)
+        raw = typed.connection
+        if raw is None:
+            return  # its user has closed it, which gives it back
+        if not raw.closed and raw.raw.get_transaction_status() == _IDLE:
+            # So that nobody reaches the next user's transaction by this one. A connection that is
+            # lost stays as it is: a transaction of its own would end in silence otherwise.
+            try:
+                await typed.close()
+            except asyncio.CancelledError:
+                # It goes on by itself, and asks the server where it believes in a transaction.
+                self.terminate_connection(connection)
+                raise
+            return
         try:
-            cast(_Engine, pool).release(connection, **kwargs)
+            cast(_Engine, pool).release(connection)
         except ResourceWarning:
             # An open transaction, and warnings are errors: aiopg had yet to close it.
             self.terminate_connection(connection)
@@ -192,14 +231,17 @@ class AiopgSaAdapter:
 
     async def end_block(self, connection: SAConnection, exc: BaseException | None, /) -> None:
         """A block rolls back the transaction that is still open, as the engine's own does."""
+        # Not `SAConnection.close`: where that is cancelled, its rollback goes on by itself.
         typed = cast(_SAConnection, connection)
-        if typed.in_transaction and typed.connection is not None and not typed.closed:
-            # Not `SAConnection.close`: where that is cancelled, its rollback goes on by itself.
-            try:
-                async with typed.connection.cursor() as cursor:
-                    await cursor.execute("ROLLBACK")
-            except (psycopg2.Error, RuntimeError):
-                pass  # as the engine's own block has it; the connection is closed when it is back
+        try:
+            # As the engine's own block has it; the connection is closed when it is given back.
+            with suppress(Exception):
+                # The innermost savepoint comes first.
+                while typed.in_transaction and not typed.closed:
+                    await (await typed.begin()).rollback()
+        except asyncio.CancelledError as cancelled:
+            if _servers_error(cancelled) is None:
+                raise
 
     async def fetch_scalar(self, connection: SAConnection, query: str, /) -> object:
         raw = cast(_SAConnection, connection).connection
@@ -211,9 +253,8 @@ class AiopgSaAdapter:
                 await cursor.execute(query)
                 return (await cursor.fetchone())[0]
         except asyncio.CancelledError as exc:
-            # aiopg's word for a query that the server cancelled, by a statement_timeout perhaps.
-            if isinstance(exc.__context__, extensions.QueryCanceledError):
-                raise exc.__context__ from None
+            if (said := _servers_error(exc)) is not None:
+                raise said from None
             raise
 
     def sqlstate(self, exc: BaseException, /) -> str | None:
@@ -239,12 +280,17 @@ async def _acquire(pool: _Pool[ConnT], timeout: float | None, **kwargs: Any) -> 
     """``timeout``: seconds for each connect."""
     task = asyncio.current_task()
     cancelled = task.cancelling() if task else 0
-    if timeout is None:
-        connection = await pool.acquire(**kwargs)
-    else:
-        # aiopg opens first what is missing to the minimum, one after another.
-        async with asyncio.timeout(timeout * max(1, pool.minsize - pool.size)):
+    try:
+        if timeout is None:
             connection = await pool.acquire(**kwargs)
+        else:
+            # aiopg opens first what is missing to the minimum, one after another.
+            async with asyncio.timeout(timeout * max(1, pool.minsize - pool.size)):
+                connection = await pool.acquire(**kwargs)
+    except asyncio.CancelledError as exc:
+        if (said := _servers_error(exc)) is not None:
+            raise said from None
+        raise
     if task and task.cancelling() > cancelled:
         # `asyncio.wait_for`, which aiopg uses, may forget that on Python 3.11.
         pool.release(connection)
@@ -267,6 +313,16 @@ def _cut(connection: Connection) -> None:
     # Closed twice, aiopg stops watching a file descriptor that may be another connection's.
     if connection.closed != _CLOSED:
         connection.close()
+
+
+def _servers_error(exc: BaseException) -> BaseException | None:
+    """What the server said, where it has cancelled a query, by a statement_timeout perhaps.
+
+    aiopg raises `CancelledError` then, as if the task had been cancelled.
+    """
+    said = exc.__context__
+    cancelled = isinstance(exc, asyncio.CancelledError)
+    return said if cancelled and isinstance(said, extensions.QueryCanceledError) else None
 
 
 @cache
@@ -337,11 +393,29 @@ def _is_name(host: str) -> bool:
 
 
 async def _on_connect(
-    on_connect: Callable[[Connection], Awaitable[None]], connection: Connection
+    hstore: bool, on_connect: Callable[[Connection], Awaitable[None]] | None, connection: Connection
 ) -> None:
-    """The user's; where it fails, aiopg forgets the connection without closing it."""
+    """What remains to be done on a new connection; where it fails, the connection is closed.
+
+    aiopg forgets it without closing it, in its own `enable_hstore` as in the user's function.
+    """
     try:
-        await on_connect(connection)
+        if hstore:
+            await _register_hstore(connection)
+        if on_connect is not None:
+            await on_connect(connection)
     except BaseException:
         _cut(connection)
         raise
+
+
+async def _register_hstore(connection: Connection) -> None:
+    """What aiopg's `enable_hstore` does."""
+    async with connection.cursor(cursor_factory=extensions.cursor) as cursor:
+        await cursor.execute("SELECT oid, typarray FROM pg_type WHERE typname = 'hstore'")
+        types = await cursor.fetchall()
+    extras.register_hstore(  # pyright: ignore[reportUnknownMemberType]  half annotated
+        connection.raw,
+        oid=tuple(oid for oid, _ in types),
+        array_oid=tuple(array_oid for _, array_oid in types),
+    )
