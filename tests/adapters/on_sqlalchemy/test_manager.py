@@ -6,9 +6,11 @@ import gc
 import logging
 import re
 import time
+from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any, assert_type
 
+import psycopg
 import pytest
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -27,6 +29,7 @@ from .support import (
     backends,
     eventually,
     insert,
+    no_backends,
     notes,
     scalar,
 )
@@ -423,6 +426,123 @@ async def test_a_cancelled_check_of_a_frozen_host_ends_at_once(
         await adapter.terminate_pool(pool)
     finally:
         cluster.thaw(cluster.primary)
+
+
+@pytest.fixture
+async def opened(cluster: LocalCluster) -> AsyncIterator[tuple[SqlalchemyAdapter, AsyncEngine]]:
+    """Over psycopg."""
+    adapter = SqlalchemyAdapter("psycopg")
+    (target,) = parse_dsn(f"{cluster.primary.dsn}?application_name={APPLICATION}")
+    pool = await adapter.create_pool(target)
+    yield adapter, pool
+    await adapter.terminate_pool(pool)
+    await eventually(partial(no_backends, cluster, cluster.primary), "no backend is left")
+
+
+async def raw_of(connection: AsyncConnection) -> Any:
+    return (await connection.get_raw_connection()).driver_connection
+
+
+@pytest.mark.parametrize("ended", ["terminated", "released", "cancelled"])
+async def test_whoever_listens_hears_that_the_connection_is_terminated(
+    opened: tuple[SqlalchemyAdapter, AsyncEngine], ended: str
+) -> None:
+    """To psycopg the connection is idle meanwhile. And who connects then may get the same file
+    descriptor, so the event loop must not watch that any more."""
+    adapter, pool = opened
+    connection = await adapter.acquire_from_pool(pool)
+    raw = await raw_of(connection)
+    await raw.set_autocommit(True)
+    await raw.execute("LISTEN channel")
+
+    async def listen() -> None:
+        async for _ in raw.notifies():
+            pass
+
+    listening = asyncio.ensure_future(listen())
+    await eventually(raw.lock.locked, "it listens")
+    if ended == "terminated":
+        adapter.terminate_connection(connection)
+        assert adapter.is_connection_closed(connection)
+    else:
+        releasing = asyncio.ensure_future(adapter.release_to_pool(connection, pool))
+        await asyncio.sleep(0)
+        if ended == "cancelled":
+            releasing.cancel()
+        await asyncio.wait({releasing}, timeout=PATIENCE)
+        assert releasing.done()
+    async with asyncio.timeout(PATIENCE):
+        other = await adapter.acquire_from_pool(pool)
+        assert await adapter.fetch_scalar(other, "SELECT 1") == "1"
+        with pytest.raises(psycopg.OperationalError):
+            await listening
+        await adapter.release_to_pool(other, pool)
+        await adapter.release_to_pool(connection, pool)
+    assert raw.closed
+    assert adapter.get_pool_freesize(pool) == adapter.get_pool_maxsize(pool)
+
+
+@pytest.mark.parametrize("waiting", [False, True], ids=["idle", "waiting"])
+async def test_a_connection_that_is_terminated_within_a_copy_is_closed(
+    cluster: LocalCluster, opened: tuple[SqlalchemyAdapter, AsyncEngine], waiting: bool
+) -> None:
+    """Also between its steps, when nobody waits for it."""
+    adapter, pool = opened
+    connection = await adapter.acquire_from_pool(pool)
+    raw = await raw_of(connection)
+    statement = (
+        "COPY (SELECT pg_sleep(60)) TO STDOUT" if waiting else "COPY notes (body) FROM STDIN"
+    )
+
+    async def copy() -> None:
+        async with raw.cursor() as cursor, cursor.copy(statement) as copying:
+            if waiting:
+                await copying.read()
+            else:
+                await copying.write_row(("copied",))
+                terminate()
+
+    def terminate() -> None:
+        adapter.terminate_connection(connection)
+        assert adapter.is_connection_closed(connection)
+
+    ending = asyncio.ensure_future(copy())
+    if waiting:
+        asleep = partial(backends, cluster, cluster.primary, "wait_event = 'PgSleep'")
+        await eventually(asleep, "it waits for the first row")
+        terminate()
+    async with asyncio.timeout(PATIENCE):
+        with pytest.raises(psycopg.OperationalError):
+            await ending
+        with pytest.raises(psycopg.OperationalError):
+            await raw.commit()
+        await adapter.release_to_pool(connection, pool)
+    assert raw.closed
+    cluster.psql(
+        cluster.primary,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'COPY%'",
+    )
+    assert adapter.get_pool_freesize(pool) == adapter.get_pool_maxsize(pool)
+    assert "copied" not in notes(cluster)
+
+
+async def test_a_transaction_used_after_its_block_raises_and_touches_nobody(
+    make_manager: MakeManager, cluster: LocalCluster
+) -> None:
+    manager = make_manager(pool_factory_kwargs={"pool_size": 1, "max_overflow": 0})
+    async with manager.acquire_master() as connection:
+        pid = await scalar(connection, "SELECT pg_backend_pid()")
+        await connection.rollback()
+        transaction = await connection.begin()
+        await insert(connection, "late")
+    async with manager.acquire_master() as other:
+        assert await scalar(other, "SELECT pg_backend_pid()") == pid
+        await insert(other, "late")
+        with pytest.raises(SQLAlchemyError):
+            await transaction.commit()
+        with pytest.raises(SQLAlchemyError):
+            await insert(connection, "late")
+    assert notes(cluster) == []
 
 
 @pytest.mark.parametrize("driver", ["psycopg"])

@@ -223,6 +223,11 @@ class SqlalchemyAdapter:
         if sync is None or sync.closed or sync.engine is self._nowhere:
             return
         raw = self._raw(connection)
+        if raw is not None and self._driver.is_in_use(raw):
+            # By another task. The rollback would wait for it, without an end where that listens;
+            # and cancelled meanwhile, it would close the socket under it.
+            self.terminate_connection(connection)
+            return
         detached = raw is not None and sync.connection.is_detached
         try:
             if raw is not None and self._driver.is_closed(raw):

@@ -57,8 +57,8 @@ _REFUSALS = {
 """libpq keeps the SQLSTATE of a failed connect to itself, so psycopg gives only what the server
 said; in another language than English it is not understood."""
 
-_IDLE, _ACTIVE = 0, 1
-"""`psycopg.pq.TransactionStatus`, without importing a driver that may not be there."""
+_IDLE = 0
+"""Of `psycopg.pq.TransactionStatus`, without importing a driver that may not be there."""
 
 
 class Driver(Protocol):
@@ -96,6 +96,10 @@ class Driver(Protocol):
         ...
 
     def is_closed(self, connection: Any, /) -> bool: ...
+
+    def is_in_use(self, connection: Any, /) -> bool:
+        """Whether a task waits for it, as far as the driver lets others wait meanwhile."""
+        ...
 
     async def fetch_scalar(self, connection: Any, query: str, /) -> object:
         """Outside of a transaction, unless one is open: one round trip."""
@@ -151,6 +155,9 @@ class AsyncpgDriver:
     def is_closed(self, connection: asyncpg.Connection[Any], /) -> bool:
         return connection.is_closed()
 
+    def is_in_use(self, connection: asyncpg.Connection[Any], /) -> bool:
+        return False  # a second task gets an error at once
+
     async def fetch_scalar(self, connection: asyncpg.Connection[Any], query: str, /) -> object:
         return await connection.fetchval(query)
 
@@ -174,19 +181,20 @@ class PsycopgDriver:
     def terminate(self, connection: psycopg.AsyncConnection[Any], /) -> None:
         if connection.closed:
             return
-        if connection.info.transaction_status != _ACTIVE:
-            self.abandon(connection)
-            return
         # Whoever waits for its socket is woken when that is shut down, not when it is closed.
         with contextlib.suppress(OSError), socket.socket(fileno=os.dup(connection.fileno())) as own:
             own.shutdown(socket.SHUT_RDWR)
+        # Not by its status, which is idle while somebody listens. Whoever has the lock, a COPY for
+        # one, fails with the next step, and that closes the connection.
+        if not self.is_in_use(connection):
+            self.abandon(connection)
 
     def abandon(self, connection: psycopg.AsyncConnection[Any], /) -> None:
         connection.pgconn.finish()
 
     async def close(self, connection: psycopg.AsyncConnection[Any], /) -> None:
         # Psycopg's close frees what a query, terminated but not awake yet, goes on with.
-        if connection.lock.locked():
+        if self.is_in_use(connection):
             self.terminate(connection)
         else:
             await connection.close()
@@ -194,6 +202,9 @@ class PsycopgDriver:
     def is_closed(self, connection: psycopg.AsyncConnection[Any], /) -> bool:
         # psycopg looks at the socket only while it waits for something.
         return connection.closed or hung_up(connection.fileno())
+
+    def is_in_use(self, connection: psycopg.AsyncConnection[Any], /) -> bool:
+        return connection.lock.locked()
 
     async def fetch_scalar(self, connection: psycopg.AsyncConnection[Any], query: str, /) -> object:
         fetching = self._fetch_scalar(connection, query)
