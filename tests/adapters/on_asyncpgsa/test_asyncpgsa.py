@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import gc
 import importlib
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, TypeAlias, assert_type
 
 import asyncpg
+import psutil
 import pytest
 from asyncpg import Pool, Record
 from asyncpg.pool import PoolConnectionProxy
@@ -248,3 +250,40 @@ async def test_a_terminated_transaction_does_not_look_committed(cluster: LocalCl
         await adapter.release_to_pool(connection, pool)
     sql = "SELECT count(*) FROM items WHERE item = 'terminated'"
     assert cluster.psql(cluster.primary, sql) == "0"
+
+
+@pytest.mark.parametrize("cancelled", [False, True], ids=["failed", "cancelled"])
+async def test_a_pool_whose_creation_ends_halfway_closes_what_it_has_opened(
+    cluster: LocalCluster, cancelled: bool
+) -> None:
+    """Without the garbage collector. The first connections are ready by then."""
+
+    def sockets() -> int:
+        found = psutil.Process().net_connections("tcp")
+        return sum(bool(each.raddr) and each.raddr.port == cluster.primary.port for each in found)
+
+    opened: list[object] = []
+    halfway = asyncio.Event()
+
+    async def init(connection: object) -> None:
+        opened.append(connection)
+        if len(opened) > 2:
+            halfway.set()
+            await asyncio.sleep(60 if cancelled else 0)
+            raise ZeroDivisionError
+
+    (target,) = parse_dsn(cluster.primary.dsn)
+    options: dict[str, Any] = {"min_size": 3, "max_size": 3, "init": init}
+    gc.disable()
+    try:
+        creation = asyncio.ensure_future(AsyncpgsaAdapter().create_pool(target, **options))
+        await asyncio.wait_for(halfway.wait(), PATIENCE)
+        if cancelled:
+            creation.cancel()
+        with pytest.raises(asyncio.CancelledError if cancelled else ZeroDivisionError):
+            await asyncio.wait_for(creation, PATIENCE)
+        async with asyncio.timeout(PATIENCE):
+            while sockets():
+                await asyncio.sleep(0.01)
+    finally:
+        gc.enable()

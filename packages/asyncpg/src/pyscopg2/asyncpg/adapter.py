@@ -76,7 +76,13 @@ class AsyncpgAdapter:
         if options.get("init_size") is not None:
             arguments["init_size"] = options["init_size"] + 1
         arguments["connection_class"] = _quiet(options.get("connection_class", asyncpg.Connection))
-        return await asyncpg.create_pool(**arguments)
+        pool = asyncpg.create_pool(**arguments)
+        try:
+            return await pool
+        except BaseException:
+            # asyncpg 0.30 leaves open what it has opened so far.
+            pool.terminate()
+            raise
 
     def close_pool(self, pool: Pool[Record], /) -> Awaitable[None]:
         return pool.close()

@@ -52,7 +52,7 @@ _KNOWN = {
 """Of libpq's parameters, those that have an effect. The server sees some of them."""
 
 
-_create_pool = cast("Callable[..., Awaitable[Pool[Record]]]", create_pool)
+_create_pool = cast("Callable[..., Pool[Record]]", create_pool)
 """It makes a plain `asyncpg.Pool`, with connections that take SQLAlchemy's expressions."""
 
 
@@ -84,7 +84,13 @@ class AsyncpgsaAdapter:
         if options.get("init_size") is not None:
             arguments["init_size"] = options["init_size"] + 1
         arguments["connection_class"] = _quiet(options.get("connection_class", SAConnection))
-        return await _create_pool(**arguments)
+        pool = _create_pool(**arguments)
+        try:
+            return await pool
+        except BaseException:
+            # asyncpg 0.30 leaves open what it has opened so far.
+            pool.terminate()
+            raise
 
     def close_pool(self, pool: Pool[Record], /) -> Awaitable[None]:
         return pool.close()
