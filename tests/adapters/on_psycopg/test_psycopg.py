@@ -188,6 +188,7 @@ async def test_sizes_are_the_users_and_one_more(
         {"max_size": 3},
         {"min_size": "2"},
         {"num_workers": 0},
+        {"close_returns": True},
     ],
     ids=str,
 )

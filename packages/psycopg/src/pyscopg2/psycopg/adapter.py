@@ -46,6 +46,11 @@ class PsycopgAdapter:
     def check_options(self, target: Target, /, **options: Any) -> None:
         if misplaced := {"conninfo", "open"} & options.keys():
             raise TypeError(f"not a pool option here: {', '.join(sorted(misplaced))}")
+        if options.get("close_returns"):
+            raise ValueError(
+                "close_returns: the manager would not hear of a connection that goes back to the"
+                " pool where it is closed, and count it as one that is out"
+            )
         pool: Pool = AsyncConnectionPool(open=False, **_with_ours(options))
         kwargs: Any = options.get("kwargs") or {}
         _check_conninfo(target, {} if callable(kwargs) else kwargs, pool.connection_class)
