@@ -330,6 +330,56 @@ async def test_an_acquire_for_which_the_host_refuses_a_connect_fails_at_once(
             await connection.execute("SELECT 1")
 
 
+def connecting_in_turn(limit: int) -> type[psycopg.AsyncConnection[TupleRow]]:
+    """Of a host that lets so many in, and takes its time to refuse others."""
+
+    class MyConnection(psycopg.AsyncConnection[TupleRow]):
+        attempts = 0
+        now = most = 0
+
+        @classmethod
+        async def connect(cls, *args: Any, **kwargs: Any) -> Any:
+            cls.attempts += 1
+            if cls.attempts <= limit:
+                return await super().connect(*args, **kwargs)
+            cls.now += 1
+            cls.most = max(cls.most, cls.now)
+            try:
+                await asyncio.sleep(0.02)
+                raise psycopg.OperationalError("too many connections")
+            finally:
+                cls.now -= 1
+
+    return MyConnection
+
+
+@pytest.mark.parametrize("cancelled", [False, True], ids=["", "cancelled"])
+async def test_a_connect_that_fails_is_not_repeated_by_each_of_those_who_wait(
+    adapter: PsycopgAdapter, cluster: LocalCluster, cancelled: bool
+) -> None:
+    connection_class: Any = connecting_in_turn(2)
+    options = {"min_size": 0, "max_size": 20, "connection_class": connection_class}
+    async with opened(adapter, cluster.primary, **options) as pool:
+        connection = await adapter.acquire_from_pool(pool)
+        acquiring = [asyncio.ensure_future(_take(adapter, pool)) for _ in range(20)]
+        if cancelled:
+            # By the pool's worker, and by one for all who wait.
+            await eventually(lambda: connection_class.attempts == 4, "one tries for all")
+            acquiring[0].cancel()
+            acquiring[3].cancel()
+        async with asyncio.timeout(SOON):
+            done = await asyncio.gather(*acquiring, return_exceptions=True)
+        refused = [exc for exc in done if isinstance(exc, psycopg.OperationalError)]
+        assert len(refused) == (18 if cancelled else 20)
+        assert connection_class.most <= 2
+        assert connection_class.attempts < 10
+        await adapter.release_to_pool(connection, pool)
+
+
+async def _take(adapter: PsycopgAdapter, pool: Pool) -> psycopg.AsyncConnection[TupleRow]:
+    return await adapter.acquire_from_pool(pool)
+
+
 async def test_release_while_a_query_runs_ends_the_query(
     adapter: PsycopgAdapter, cluster: LocalCluster
 ) -> None:

@@ -6,6 +6,7 @@ import re
 import socket
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from traceback import clear_frames
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -96,7 +97,7 @@ class PsycopgAdapter:
                 await self.release_to_pool(connection, pool)
                 raise asyncio.CancelledError
             return connection
-        await _try_to_connect(pool, watch)
+        await watch.try_for_all(partial(_try_to_connect, pool, watch))
         raise psycopg.OperationalError("the pool could not connect")
 
     async def release_to_pool(self, connection: Connection, pool: Pool, /, **kwargs: Any) -> None:

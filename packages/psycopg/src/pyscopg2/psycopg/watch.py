@@ -60,6 +60,10 @@ class Watch:
         self.acquiring: set[asyncio.Future[Any]] = set()
         """What those wait for to whom the pool gives a connection as soon as it has one."""
         self.failures = 0
+        self._trying = asyncio.Lock()
+        self._tries = 0
+        self._refusal: Exception | None = None
+        """What the last try has come to."""
 
     @property
     def hooks(self) -> dict[str, Any]:
@@ -86,6 +90,24 @@ class Watch:
 
     def is_on_the_way_back(self, connection: Connection) -> bool:
         return self._reset is not None and connection in self._on_the_way_back
+
+    async def try_for_all(self, connect: Callable[[], Awaitable[None]]) -> None:
+        """Await ``connect()``, or what somebody else's has come to who was at it, or is first.
+
+        A host that refuses one connect is not asked again by each of those who wait for it. Where
+        the one who connects is cancelled, the next one does.
+        """
+        tries = self._tries
+        async with self._trying:
+            if tries == self._tries:
+                self._refusal = None
+                try:
+                    await connect()
+                except Exception as exc:
+                    self._refusal = exc
+                self._tries += 1
+            if self._refusal is not None:
+                raise self._refusal
 
     # The hooks
 
