@@ -380,6 +380,72 @@ async def _take(adapter: PsycopgAdapter, pool: Pool) -> psycopg.AsyncConnection[
     return await adapter.acquire_from_pool(pool)
 
 
+@pytest.mark.parametrize("how", ["terminated", "cancelled", "pool ended", "closed"])
+async def test_giving_back_waits_for_the_reset(
+    adapter: PsycopgAdapter, cluster: LocalCluster, how: str
+) -> None:
+    """Whatever comes of it, it ends, and the workers go on."""
+    resets = 0
+
+    async def reset(connection: psycopg.AsyncConnection[TupleRow]) -> None:
+        nonlocal resets
+        resets += 1
+        if resets <= 4:
+            await connection.execute("SELECT pg_sleep(60)")
+
+    async with opened(adapter, cluster.primary, min_size=0, max_size=3, reset=reset) as pool:
+        taken = [await adapter.acquire_from_pool(pool) for _ in range(4)]
+        if how == "closed":
+            for connection in taken:
+                await connection.close()
+        back = [asyncio.ensure_future(adapter.release_to_pool(c, pool)) for c in taken]
+        if how != "closed":
+            await eventually(lambda: resets == 3, "all workers are busy")
+            assert not any(task.done() for task in back)
+        async with asyncio.timeout(SOON):
+            if how == "pool ended":
+                await adapter.terminate_pool(pool)
+            for connection, task in zip(taken, back, strict=True):
+                if how == "terminated":
+                    adapter.terminate_connection(connection)
+                elif how == "cancelled":
+                    task.cancel()
+            ends = await asyncio.gather(*back, return_exceptions=True)
+            if how == "cancelled":
+                assert all(isinstance(end, asyncio.CancelledError) for end in ends)
+            else:
+                assert ends == [None] * 4
+            if how != "pool ended":
+                resets = 4
+                taken = [await adapter.acquire_from_pool(pool) for _ in range(4)]
+                for connection in taken:
+                    await adapter.release_to_pool(connection, pool)
+                assert resets == 8
+                assert adapter.get_pool_freesize(pool) == 4
+
+
+async def test_a_reset_that_hangs_costs_its_connection_and_not_the_host(
+    cluster: LocalCluster,
+) -> None:
+    hangs = False
+
+    async def reset(connection: psycopg.AsyncConnection[TupleRow]) -> None:
+        if hangs:
+            await connection.execute("SELECT pg_sleep(60)")
+
+    options = {"min_size": 1, "max_size": 3, "reset": reset}
+    async with PoolManager(
+        cluster.dsn, refresh_timeout=0.5, acquire_timeout=PATIENCE, pool_factory_kwargs=options
+    ) as manager:
+        held = [await manager.acquire_master() for _ in range(3)]
+        hangs = True
+        await asyncio.wait_for(asyncio.gather(*map(manager.release, held)), SOON)
+        hangs = False
+        for _ in range(6):
+            async with manager.acquire_master() as connection:
+                await connection.execute("SELECT 1")
+
+
 async def test_release_while_a_query_runs_ends_the_query(
     adapter: PsycopgAdapter, cluster: LocalCluster
 ) -> None:

@@ -94,7 +94,8 @@ class PsycopgAdapter:
         else:
             if _cancellations() > cancellations:
                 # `asyncio.wait_for`, which psycopg_pool uses, may forget that on Python 3.11.
-                await self.release_to_pool(connection, pool)
+                await pool.putconn(connection)
+                watch.given_back(connection)  # but nobody waits for its reset
                 raise asyncio.CancelledError
             return connection
         await watch.try_for_all(partial(_try_to_connect, pool, watch))
@@ -114,13 +115,18 @@ class PsycopgAdapter:
                     pass
         finally:
             await cut_first(pool.putconn(connection, **kwargs), _cut_off, connection)
-        watch.given_back(connection)
+        back = watch.given_back(connection)
+        if back is not None:
+            # Unanswered, it is for the manager to terminate; else its workers hang one by one.
+            await cut_first(back, self.terminate_connection, connection)
 
     def terminate_connection(self, connection: Connection, /) -> None:
         _shut_down(connection)
         if not connection.lock.locked():
             _finish(connection)
         # Else the task that waits for the socket finds it at its end, in the next loop turn.
+        for watch in list(self._watches.values()):
+            watch.terminated(connection)
 
     async def end_block(self, connection: Connection, exc: BaseException | None, /) -> None:
         if exc is None and connection.broken:

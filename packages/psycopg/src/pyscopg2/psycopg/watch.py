@@ -4,7 +4,7 @@ import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 from psycopg import AsyncConnection, OperationalError, ProgrammingError
 from psycopg.pq import TransactionStatus
@@ -53,8 +53,10 @@ class Watch:
         """All that were opened for the pool, wherever they are."""
         self._ready: WeakSet[Connection] = WeakSet()
         """Those that went into it."""
-        self._on_the_way_back: WeakSet[Connection] = WeakSet()
-        """Those that a worker resets, or will."""
+        self._on_the_way_back: WeakKeyDictionary[Connection, asyncio.Future[None]] = (
+            WeakKeyDictionary()
+        )
+        """Those that a worker resets, or will, and what is done when it has."""
         self._tasks: set[asyncio.Task[Any]] = set()
         self._keeper: asyncio.Task[None] | None = None
         self.acquiring: set[asyncio.Future[Any]] = set()
@@ -79,14 +81,24 @@ class Watch:
 
     def count_out(self, pool: Pool) -> int:
         """How many connections are out. The pool's own size counts those on the way as well."""
-        known = self._ready - self._on_the_way_back
+        known = self._ready - self._on_the_way_back.keys()
         opened = sum(not connection.closed for connection in known)
         return max(0, opened - pool.get_stats()["pool_available"])
 
-    def given_back(self, connection: Connection) -> None:
-        """The pool has taken a connection back."""
-        if self._reset is not None:
-            self._on_the_way_back.add(connection)
+    def given_back(self, connection: Connection) -> asyncio.Future[None] | None:
+        """The pool has taken a connection back. What to wait for, where a worker resets it first:
+        it is done, too, when the connection is terminated."""
+        if self._reset is None:
+            return None
+        back: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if connection.closed:
+            back.set_result(None)  # no worker resets that
+        self._on_the_way_back[connection] = back
+        return back
+
+    def terminated(self, connection: Connection) -> None:
+        """Nobody waits for its reset any longer: the worker may not get that far."""
+        _settle(self._on_the_way_back.get(connection))
 
     def is_on_the_way_back(self, connection: Connection) -> bool:
         return self._reset is not None and connection in self._on_the_way_back
@@ -140,7 +152,7 @@ class Watch:
             if self._reset is not None:
                 await self._reset(connection)
         finally:
-            self._on_the_way_back.discard(connection)
+            _settle(self._on_the_way_back.pop(connection, None))
 
     async def reconnect_failed(self, pool: Pool) -> None:
         """The pool has given up a connect: who waits for one does not wait any longer."""
@@ -200,3 +212,8 @@ class Watch:
     def _cancel_tasks(self) -> None:
         for task in self._tasks:
             task.cancel()
+
+
+def _settle(future: asyncio.Future[None] | None) -> None:
+    if future is not None and not future.done():
+        future.set_result(None)
