@@ -290,8 +290,10 @@ async def test_a_query_that_still_runs_ends_before_the_next_user_comes(
     cluster: LocalCluster, pool: Pool
 ) -> None:
     connection = await pool.acquire()
-    asking = asyncio.create_task(connection.run("SELECT pg_sleep(0.2)"))
-    await eventually(threads)
+    ((pid,),) = await connection.run("SELECT pg_backend_pid()") or ()
+    asking = asyncio.create_task(connection.run("SELECT pg_sleep(1)"))
+    doing = f"SELECT wait_event FROM pg_stat_activity WHERE pid = {pid}"
+    await eventually(lambda: cluster.psql(cluster.primary, doing) == "PgSleep")
     await pool.release(connection)
     assert asking.done()
     assert await pool.acquire() is connection
