@@ -290,7 +290,9 @@ async def test_a_query_that_still_runs_ends_before_the_next_user_comes(
     cluster: LocalCluster, pool: Pool
 ) -> None:
     connection = await pool.acquire()
-    ((pid,),) = await connection.run("SELECT pg_backend_pid()") or ()
+    rows = await connection.run("SELECT pg_backend_pid()")
+    assert rows is not None
+    ((pid,),) = rows
     asking = asyncio.create_task(connection.run("SELECT pg_sleep(1)"))
     doing = f"SELECT wait_event FROM pg_stat_activity WHERE pid = {pid}"
     await eventually(lambda: cluster.psql(cluster.primary, doing) == "PgSleep")
