@@ -18,11 +18,7 @@ def spell() -> Spell[object]:
 
 
 def join(line: Line, request: Request) -> Waiter:
-    return line.join(request, FOREVER, line.draw())
-
-
-def requests(waiters: list[Waiter]) -> list[Request]:
-    return [request for _, request, _ in waiters]
+    return line.join(request, FOREVER)
 
 
 @virtual
@@ -52,7 +48,7 @@ async def test_who_is_served_has_left() -> None:
     waiter, place = join(line, READ), spell()
     line.serve(waiter, place)
     assert not line
-    assert await waiter[2] is place
+    assert await waiter is place
     line.leave(waiter)
 
 
@@ -60,9 +56,9 @@ async def test_who_is_served_has_left() -> None:
 async def test_who_was_cancelled_and_could_not_leave_yet_is_passed_over() -> None:
     line = Line()
     gone, next_ = join(line, READ), join(line, READ)
-    gone[2].cancel()
+    gone.cancel()
     assert line.heads() == [next_]
-    next_[2].cancel()
+    next_.cancel()
     assert line.heads() == []
     assert not line
 
@@ -84,18 +80,18 @@ async def test_the_line_dissolves() -> None:
     assert not line
     for waiter in waiters:
         with pytest.raises(LookupError):
-            await waiter[2]
+            await waiter
 
 
 @virtual
 async def test_it_dissolves_also_in_the_turn_in_which_somebody_was_cancelled() -> None:
     line = Line()
     gone, other = join(line, READ), join(line, READ)
-    gone[2].cancel()
+    gone.cancel()
     line.dissolve(LookupError("closed"))
     assert not line
     with pytest.raises(LookupError):
-        await other[2]
+        await other
 
 
 @virtual
@@ -104,9 +100,9 @@ async def test_who_comes_back_stands_where_it_stood() -> None:
     one, two, three = join(line, READ), join(line, READ), join(line, READ)
     line.serve(one, spell())
     line.serve(two, spell())
-    again_two = line.join(READ, FOREVER, two[0])
+    again_two = line.join(READ, FOREVER, two.ticket)
     assert line.heads() == [again_two]
-    again_one = line.join(READ, FOREVER, one[0])
+    again_one = line.join(READ, FOREVER, one.ticket)
     assert line.heads() == [again_one]
     before_all = line.join(READ, FOREVER, FIRST)
     other = join(line, WRITE)

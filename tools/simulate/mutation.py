@@ -65,9 +65,9 @@ MUTATIONS = (
     ),
     Mutation(
         "who waits swallows a cancellation",
-        f"{PLACES}.wait",
-        "        raise\n",
-        "        return None\n",
+        f"{CHECKOUT}.acquire",
+        "places.leave(waiter)\n                raise\n",
+        "places.leave(waiter)\n                spell = None\n",
     ),
     Mutation(
         "a wake-up is lost when a place comes back",
@@ -89,7 +89,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a place handed to one who is cancelled is lost",
-        f"{PLACES}.wait",
+        f"{PLACES}.leave",
         "self.free(spell)",
         "pass",
         hint=2,
@@ -97,7 +97,7 @@ MUTATIONS = (
     Mutation(
         "a place is handed to one who is cancelled already",
         f"{LINE}._head",
-        "if not place.done():",
+        "if not head.done():",
         "if True:",
         hint=501,
     ),
@@ -131,7 +131,7 @@ MUTATIONS = (
     Mutation(
         "a waiter is left behind when its time is up",
         f"{LINE}._expire",
-        "place.set_result(None)",
+        "waiter.set_result(None)",
         "pass",
     ),
     Mutation(

@@ -59,14 +59,14 @@ class Checkouts(Generic[PoolT, ConnT]):
         choose: Choose,
         background: Background,
         *,
-        start: Callable[[], None],
+        start: Callable[[], asyncio.AbstractEventLoop],
         suspect: Callable[[str], None],
         demand: Callable[[], None],
         refresh_timeout: float,
         abandon_timeout: float,
         timing: bool,
     ) -> None:
-        """``start`` is called before each acquire; for ``suspect`` and ``demand`` see `Places`.
+        """``start`` is called before each acquire and returns the event loop; for ``suspect`` and ``demand`` see `Places`.
         ``timing``: whether the hosts' latency is of use to the policy."""
         self._adapter = adapter
         self._start = start
@@ -112,7 +112,7 @@ class Checkouts(Generic[PoolT, ConnT]):
         if checkout.begun:
             raise RuntimeError("this acquire was awaited or entered before: call acquire() again")
         checkout.begun = True
-        self._start()
+        loop = self._start()
         request = checkout.request
         places = self.places
         # Set when there is something to wait for: nothing was awaited until then.
@@ -125,12 +125,16 @@ class Checkouts(Generic[PoolT, ConnT]):
                 if self._closed is not None:
                     raise self._closed
                 if when is None:
-                    when = _now() + checkout.timeout
-                if ticket is None:
-                    ticket = places.draw()
-                spell = await places.wait(request, when, ticket)
+                    when = loop.time() + checkout.timeout
+                waiter = places.join(request, when, ticket)
+                try:
+                    spell = await waiter
+                except BaseException:
+                    places.leave(waiter)
+                    raise
                 if spell is None:
                     self._give_up(request, failure)
+                ticket = waiter.ticket
                 if spell not in places.candidates(request):
                     # The host was lost between the hand-over and this step.
                     places.free(spell)
@@ -144,7 +148,7 @@ class Checkouts(Generic[PoolT, ConnT]):
                     connection = cast(ConnT, stop.value)
                 else:
                     if when is None:
-                        when = _now() + checkout.timeout
+                        when = loop.time() + checkout.timeout
                     connection = await self._connect(spell, request, steps, pending, when)
             except Interrupted:
                 places.free(spell)
@@ -171,8 +175,8 @@ class Checkouts(Generic[PoolT, ConnT]):
             # The place is lost, but not the turn.
             ticket = FIRST if ticket is None else ticket
             if when is None:
-                when = _now() + checkout.timeout
-            elif _now() + _RESOLUTION >= when:
+                when = loop.time() + checkout.timeout
+            elif loop.time() + _RESOLUTION >= when:
                 self._give_up(request, failure)
 
     async def _connect(
@@ -252,10 +256,10 @@ class Checkouts(Generic[PoolT, ConnT]):
             if exc is not None and is_suspicious(exc, self._adapter.sqlstate):
                 self._suspect(checkout.spell.address)
             return
-        self._unanswered.watch(checkout)
         try:
             ending = self._adapter.end_block(checkout.connection, exc)
             if ending is not None:
+                self._unanswered.watch(checkout)
                 await (self._timed(checkout.spell, ending) if self._timing else ending)
         except BaseException as error:
             exc = error

@@ -4,22 +4,28 @@ import asyncio
 import heapq
 import itertools
 from collections import OrderedDict
+from operator import attrgetter
 from typing import Any
 
 from pyscopg2.core.selection import Request
 from pyscopg2.core.spell import Spell
 
-Place = asyncio.Future[Spell[Any] | None]
-"""Becomes the spell on which a place was taken for the waiter; None when its time is up."""
-
 FIRST = -1
 """The ticket of one who needed none, and lost its place: all who wait now came later."""
 
-Waiter = tuple[int, Request, Place]
-"""One who waits: the ticket, which tells who came first, the request, the place to come."""
-
 _SPARE = 64
 """So many of the past are remembered at least before they are swept out."""
+
+
+class Waiter(asyncio.Future[Spell[Any] | None]):
+    """One who waits: becomes the spell on which a place was taken for it; None when its time is
+    up."""
+
+    __slots__ = ("request", "ticket")
+
+    request: Request
+    ticket: int
+    """Tells who came first."""
 
 
 class Line:
@@ -27,10 +33,8 @@ class Line:
     of requests, however many wait; and one timer, for the one whose time is up first."""
 
     def __init__(self) -> None:
-        self._queues: dict[Request, OrderedDict[Place, int]] = {}
+        self._queues: dict[Request, OrderedDict[Waiter, None]] = {}
         self._tickets = itertools.count()
-        self._latest = FIRST
-        """The ticket of the one who joined last, but for those who came back."""
         self._waiting = 0
         self._deadlines: list[tuple[float, int, Waiter]] = []
         """A heap; also of some who have left the line meanwhile."""
@@ -49,31 +53,27 @@ class Line:
         """The distinct requests that somebody waits with."""
         return tuple(self._queues)
 
-    def draw(self) -> int:
-        """A ticket, for the end of the line."""
-        return next(self._tickets)
+    def join(self, request: Request, when: float, ticket: int | None = None) -> Waiter:
+        """Stand where the ticket says, or at the end, until the event loop's clock shows ``when``.
 
-    def join(self, request: Request, when: float, ticket: int) -> Waiter:
-        """Stand where the ticket says, until the event loop's clock shows ``when``."""
-        loop = asyncio.get_running_loop()
-        place = loop.create_future()
-        waiter = (ticket, request, place)
+        Ordinary assignments: a constructor of its own would cost more than all the rest.
+        """
+        waiter = Waiter(loop=asyncio.get_running_loop())
+        waiter.request = request
         queue = self._queues.get(request)
         if queue is None:
             queue = self._queues[request] = OrderedDict()
-        if ticket > self._latest:
-            self._latest = ticket
-            queue[place] = ticket
+        queue[waiter] = None
+        if ticket is None:
+            waiter.ticket = next(self._tickets)
         else:
             # One who had a place already, and lost it with its host.
-            later = [each for each in queue.items() if each[1] > ticket]
-            for each, _ in later:
-                del queue[each]
-            queue[place] = ticket
-            queue.update(later)
+            waiter.ticket = ticket
+            for later in [each for each in queue if each.ticket > ticket]:
+                queue.move_to_end(later)
         self._waiting += 1
         if len(self._deadlines) > 2 * self._waiting + _SPARE:
-            self._deadlines = [entry for entry in self._deadlines if not _place(entry[-1]).done()]
+            self._deadlines = [entry for entry in self._deadlines if not entry[-1].done()]
             heapq.heapify(self._deadlines)
         heapq.heappush(self._deadlines, (when, next(self._entries), waiter))
         if self._timer is None or when < self._timer.when():
@@ -82,25 +82,24 @@ class Line:
 
     def leave(self, waiter: Waiter) -> None:
         """Any number of times, also after having been served."""
-        _, request, place = waiter
-        queue = self._queues.get(request)
-        if queue is not None and queue.pop(place, None) is not None:
+        queue = self._queues.get(waiter.request)
+        if queue is not None and waiter in queue:
+            del queue[waiter]
             self._waiting -= 1
             if not queue:
-                del self._queues[request]
+                del self._queues[waiter.request]
 
     def heads(self) -> list[Waiter]:
         """The first waiter of each distinct request, those who came first coming first."""
         heads = [head for request in tuple(self._queues) if (head := self._head(request))]
         if len(heads) > 1:
-            heads.sort(key=_ticket)
+            heads.sort(key=attrgetter("ticket"))
         return heads
 
     def _head(self, request: Request) -> Waiter | None:
         while queue := self._queues.get(request):
-            place = next(iter(queue))
-            head = (queue[place], request, place)
-            if not place.done():
+            head = next(iter(queue))
+            if not head.done():
                 return head
             # Cancelled in this very turn of the loop: its task has had no chance to leave yet.
             self.leave(head)
@@ -109,11 +108,11 @@ class Line:
     def serve(self, waiter: Waiter, spell: Spell[Any]) -> None:
         """Hand over a place that was counted already; the waiter leaves the line at once."""
         self.leave(waiter)
-        _place(waiter).set_result(spell)
+        waiter.set_result(spell)
 
     def fail(self, waiter: Waiter, error: Exception) -> None:
         self.leave(waiter)
-        _place(waiter).set_exception(error)
+        waiter.set_exception(error)
 
     def turn_away(self, request: Request, error: Exception) -> None:
         """Send those with this request away with ``error``."""
@@ -141,19 +140,10 @@ class Line:
         now = max(now, asyncio.get_running_loop().time())
         while self._deadlines:
             when, _, waiter = self._deadlines[0]
-            place = _place(waiter)
-            if not place.done():
+            if not waiter.done():
                 if when > now:
                     self._arm(when)
                     return
                 self.leave(waiter)
-                place.set_result(None)
+                waiter.set_result(None)
             heapq.heappop(self._deadlines)
-
-
-def _ticket(waiter: Waiter) -> int:
-    return waiter[0]
-
-
-def _place(waiter: Waiter) -> Place:
-    return waiter[2]

@@ -109,16 +109,12 @@ class Places(Generic[PoolT]):
         spell.in_use += 1
         return spell
 
-    def draw(self) -> int:
-        """A ticket, for `wait`: those with lower ones come first."""
-        return self._line.draw()
+    def join(self, request: Request, when: float, ticket: int | None) -> Waiter:
+        """Stand in line for a place, at the end or where the ticket says.
 
-    async def wait(self, request: Request, when: float, ticket: int) -> Spell[PoolT] | None:
-        """Stand in line for a place, which is counted already when this returns.
-
-        None when the event loop's clock shows ``when``. A place that was handed over in the same
-        turn in which the waiter was cancelled goes to the next. `ValueError`: the one pool that is
-        asked for has been retired.
+        Await what this returns, and `leave` where that raises: it is the spell on which a place is
+        counted for the waiter already; None when the event loop's clock shows ``when``.
+        `ValueError`: the one pool that is asked for has been retired.
         """
         if request.pool_id is not None and all(
             id(spell.pool) != request.pool_id for spell in self._spells.values()
@@ -129,16 +125,15 @@ class Places(Generic[PoolT]):
             self._demand()
         if self._look is None:
             self._look_later()
-        _, _, place = waiter
-        try:
-            return await place
-        except BaseException:
-            self._line.leave(waiter)
-            if place.done() and not place.cancelled() and place.exception() is None:
-                spell = place.result()
-                if spell is not None:
-                    self.free(spell)
-            raise
+        return waiter
+
+    def leave(self, waiter: Waiter) -> None:
+        """Wait no longer. A place that was handed over in the same turn goes to the next."""
+        self._line.leave(waiter)
+        if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+            spell = waiter.result()
+            if spell is not None:
+                self.free(spell)
 
     def free(self, spell: Spell[PoolT]) -> None:
         """One place less in use: whoever is next in line gets it."""
@@ -291,8 +286,7 @@ class Places(Generic[PoolT]):
         """Hand the free places of one spell to those who came first among the eligible."""
         while spell.in_use < spell.limit:
             for waiter in self._line.heads():
-                _, request, _ = waiter
-                if spell in self.candidates(request):
+                if spell in self.candidates(waiter.request):
                     spell.in_use += 1
                     self._line.serve(waiter, spell)
                     break
@@ -305,9 +299,8 @@ class Places(Generic[PoolT]):
             pass
 
     def _try_to_serve(self, waiter: Waiter) -> bool:
-        _, request, _ = waiter
         try:
-            spell = self.take(request)
+            spell = self.take(waiter.request)
         except Exception as exc:
             # The policy's fault: told to the one for whom it was asked.
             self._line.fail(waiter, exc)
