@@ -24,15 +24,16 @@ def join(line: Line, request: Request) -> Waiter:
 @virtual
 async def test_an_empty_line() -> None:
     line = Line()
-    assert not line
-    assert (len(line), line.requests, line.heads()) == (0, (), [])
+    assert not line.waiting
+    assert (line.waiting, line.requests, line.heads()) == (0, (), [])
+    assert line.pop(lambda _: True) is None
 
 
 @virtual
 async def test_the_heads_are_the_first_of_each_kind_by_their_tickets() -> None:
     line = Line()
     waiters = [join(line, request) for request in (READ, WRITE, READ, FALL_BACK, WRITE)]
-    assert len(line) == 5
+    assert line.waiting == 5
     assert line.heads() == [waiters[0], waiters[1], waiters[3]]
     line.serve(waiters[0], spell())
     assert line.heads() == waiters[1:4]
@@ -47,7 +48,7 @@ async def test_who_is_served_has_left() -> None:
     line = Line()
     waiter, place = join(line, READ), spell()
     line.serve(waiter, place)
-    assert not line
+    assert not line.waiting
     assert await waiter is place
     line.leave(waiter)
 
@@ -60,7 +61,7 @@ async def test_who_was_cancelled_and_could_not_leave_yet_is_passed_over() -> Non
     assert line.heads() == [next_]
     next_.cancel()
     assert line.heads() == []
-    assert not line
+    assert not line.waiting
 
 
 @virtual
@@ -77,7 +78,7 @@ async def test_the_line_dissolves() -> None:
     line = Line()
     waiters = [join(line, request) for request in (READ, WRITE, READ)]
     line.dissolve(LookupError("closed"))
-    assert not line
+    assert not line.waiting
     for waiter in waiters:
         with pytest.raises(LookupError):
             await waiter
@@ -89,7 +90,7 @@ async def test_it_dissolves_also_in_the_turn_in_which_somebody_was_cancelled() -
     gone, other = join(line, READ), join(line, READ)
     gone.cancel()
     line.dissolve(LookupError("closed"))
-    assert not line
+    assert not line.waiting
     with pytest.raises(LookupError):
         await other
 
@@ -111,4 +112,16 @@ async def test_who_comes_back_stands_where_it_stood() -> None:
         order.append(heads[0])
         line.serve(heads[0], spell())
     assert order == [before_all, again_one, again_two, three, other]
-    assert len(line) == 0
+    assert line.waiting == 0
+
+
+@virtual
+async def test_the_first_who_can_be_served_is_taken_out() -> None:
+    line = Line()
+    reader, gone, writer, other = [join(line, request) for request in (READ, WRITE, WRITE, READ)]
+    gone.cancel()
+    assert line.pop(lambda request: not request.read_only) is writer
+    assert line.requests == (READ,)
+    assert line.pop(lambda request: not request.read_only) is None
+    assert [line.pop(lambda _: True) for _ in range(3)] == [reader, other, None]
+    assert line.waiting == 0

@@ -26,7 +26,12 @@ class AcquireContext(Checkout[PoolT, ConnT]):
         timeout: float,
         kwargs: dict[str, Any],
     ) -> None:
-        super().__init__(request, timeout, kwargs)
+        # What `Checkout` does, once more: each call costs every acquire.
+        self.request = request
+        self.timeout = timeout
+        self.kwargs = kwargs
+        self.begun = False
+        self.ended = False
         self._checkouts = checkouts
 
     # Ordinary methods: each `async def` between the user and the driver costs every acquire.

@@ -127,6 +127,7 @@ class Checkouts(Generic[PoolT, ConnT]):
                 if when is None:
                     when = loop.time() + checkout.timeout
                 waiter = places.join(request, when, ticket)
+                revision = places.revision
                 try:
                     spell = await waiter
                 except BaseException:
@@ -135,7 +136,7 @@ class Checkouts(Generic[PoolT, ConnT]):
                 if spell is None:
                     self._give_up(request, failure)
                 ticket = waiter.ticket
-                if spell not in places.candidates(request):
+                if revision != places.revision and spell not in places.candidates(request):
                     # The host was lost between the hand-over and this step.
                     places.free(spell)
                     continue

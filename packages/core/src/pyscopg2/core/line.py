@@ -4,6 +4,7 @@ import asyncio
 import heapq
 import itertools
 from collections import OrderedDict
+from collections.abc import Callable
 from operator import attrgetter
 from typing import Any
 
@@ -35,18 +36,13 @@ class Line:
     def __init__(self) -> None:
         self._queues: dict[Request, OrderedDict[Waiter, None]] = {}
         self._tickets = itertools.count()
-        self._waiting = 0
+        self.waiting = 0
+        """How many."""
         self._deadlines: list[tuple[float, int, Waiter]] = []
         """A heap; also of some who have left the line meanwhile."""
         self._entries = itertools.count()
         """So that no two entries of the heap are alike."""
         self._timer: asyncio.TimerHandle | None = None
-
-    def __bool__(self) -> bool:
-        return self._waiting > 0
-
-    def __len__(self) -> int:
-        return self._waiting
 
     @property
     def requests(self) -> tuple[Request, ...]:
@@ -71,8 +67,8 @@ class Line:
             waiter.ticket = ticket
             for later in [each for each in queue if each.ticket > ticket]:
                 queue.move_to_end(later)
-        self._waiting += 1
-        if len(self._deadlines) > 2 * self._waiting + _SPARE:
+        self.waiting += 1
+        if len(self._deadlines) > 2 * self.waiting + _SPARE:
             self._deadlines = [entry for entry in self._deadlines if not entry[-1].done()]
             heapq.heapify(self._deadlines)
         heapq.heappush(self._deadlines, (when, next(self._entries), waiter))
@@ -85,9 +81,23 @@ class Line:
         queue = self._queues.get(waiter.request)
         if queue is not None and waiter in queue:
             del queue[waiter]
-            self._waiting -= 1
+            self.waiting -= 1
             if not queue:
                 del self._queues[waiter.request]
+
+    def pop(self, able: Callable[[Request], bool]) -> Waiter | None:
+        """Take out who came first among those with a request that can be served; None where there
+        is nobody. What they wait for, `asyncio.Future.set_result` hands over."""
+        first: Waiter | None = None
+        # A copy: who was cancelled may be the last one of a queue.
+        for request in tuple(self._queues):
+            if able(request):
+                head = self._head(request)
+                if head is not None and (first is None or head.ticket < first.ticket):
+                    first = head
+        if first is not None:
+            self.leave(first)
+        return first
 
     def heads(self) -> list[Waiter]:
         """The first waiter of each distinct request, those who came first coming first."""

@@ -121,7 +121,7 @@ class Places(Generic[PoolT]):
         ):
             raise _retired()
         waiter = self._line.join(request, when, ticket)
-        if not self.candidates(request):
+        if not self._candidates.get(request):  # which `take` has filled in
             self._demand()
         if self._look is None:
             self._look_later()
@@ -142,7 +142,7 @@ class Places(Generic[PoolT]):
         if spell.retired:
             if not spell.in_use:
                 self._emptied(spell)
-        elif self._line:
+        elif self._line.waiting:
             self._serve(spell)
 
     def suspend(self, spell: Spell[PoolT]) -> None:
@@ -285,13 +285,11 @@ class Places(Generic[PoolT]):
     def _serve(self, spell: Spell[PoolT]) -> None:
         """Hand the free places of one spell to those who came first among the eligible."""
         while spell.in_use < spell.limit:
-            for waiter in self._line.heads():
-                if spell in self.candidates(waiter.request):
-                    spell.in_use += 1
-                    self._line.serve(waiter, spell)
-                    break
-            else:
+            waiter = self._line.pop(lambda request: spell in self.candidates(request))
+            if waiter is None:
                 return
+            spell.in_use += 1
+            waiter.set_result(spell)
 
     def _serve_all(self) -> None:
         """Hand out all free places, distributed as the policy says."""
@@ -317,7 +315,7 @@ class Places(Generic[PoolT]):
     def _look_for_stuck_hosts(self, returns: dict[Spell[PoolT], int]) -> None:
         """Suspect the hosts that somebody waits for and that gave nothing back meanwhile."""
         self._look = None
-        if not self._line:
+        if not self._line.waiting:
             return
         for request in self._line.requests:
             for spell in self.candidates(request):
