@@ -2,7 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from contextlib import (
+    AbstractContextManager,
+    AsyncExitStack,
+    ExitStack,
+    asynccontextmanager,
+    nullcontext,
+)
 from dataclasses import asdict
 from functools import partial
 from typing import Any, NamedTuple
@@ -14,8 +20,9 @@ from pyscopg2.testing.cluster import LocalCluster
 
 from . import null
 from .contenders import BARE, DRIVERS, HASQL, OURS, SIZE, Contender, managed
+from .placement import on_one_core
 from .report import COLOURS, Report
-from .rounds import Batch, Timing, interleave
+from .rounds import Batch, Timing, compared, interleave, sample
 
 PATH = "path"
 """The case of the null driver that tells the ways through the core apart."""
@@ -69,12 +76,27 @@ def _crowd(contender: Contender) -> Batch:
     return batch
 
 
-CASES: dict[str, tuple[Callable[[Contender], Batch], int]] = {
-    "acquire": (_acquire, 1),
-    "select 1": (_select, 1),
-    "100 tasks on 10": (_crowd, TASKS),
+class Case(NamedTuple):
+    """What is done."""
+
+    batch: Callable[[Contender], Batch]
+    share: int = 1
+    """How many acquires one operation of the batch has."""
+    place: Callable[[], AbstractContextManager[None]] = nullcontext
+    """Where the processes run."""
+
+
+CASES = {
+    "acquire": Case(_acquire),
+    "select 1": Case(_select),
+    "100 tasks on 10": Case(_crowd, share=TASKS),
+    "acquire, one core": Case(_acquire, place=on_one_core),
+    "select 1, one core": Case(_select, place=on_one_core),
 }
-"""What is done, and how many acquires one operation of the batch has."""
+
+SESSIONS = 8
+"""So often the connections are opened anew: where the operating system places a server's process
+decides how long it takes to answer, and stays decided."""
 
 
 Run = Callable[[str, Coroutine[Any, Any, list[Measured]]], list[Measured]]
@@ -103,21 +125,27 @@ async def _measure(
         host_dsn = dsn = null.DSN
     else:
         host_dsn, dsn = cluster.primary.dsn, cluster.dsn
-    async with DRIVERS[driver].open(host_dsn, dsn) as contenders:
-        found: list[Measured] = []
-        for case, (make, share) in CASES.items():
-            batches = {contender.name: make(contender) for contender in contenders}
-            # All connections are open by then.
-            for contender in contenders:
-                await _crowd(contender)(1)
-            timings = await interleave(batches, rounds=rounds)
-            found += [
-                Measured(driver, loop, case, name, timing.per(share))
-                for name, timing in timings.items()
-            ]
-        if cluster is None:
-            found += await _paths(loop, contenders[0], rounds=rounds)
-        return found
+    times: dict[str, dict[str, list[float]]] = {case: {} for case in CASES}
+    paths: list[Measured] = []
+    for number in range(SESSIONS):
+        async with DRIVERS[driver].open(host_dsn, dsn) as contenders:
+            for name, case in CASES.items():
+                batches = {contender.name: case.batch(contender) for contender in contenders}
+                # All connections are open by then.
+                for contender in contenders:
+                    await _crowd(contender)(1)
+                with case.place():
+                    sampled = await sample(batches, rounds=max(1, rounds // SESSIONS))
+                for who, seconds in sampled.items():
+                    times[name].setdefault(who, []).extend(seconds)
+            if cluster is None and number == SESSIONS - 1:
+                paths = await _paths(loop, contenders[0], rounds=rounds)
+    found = [
+        Measured(driver, loop, case, who, timing.per(CASES[case].share))
+        for case, sampled in times.items()
+        for who, timing in compared(sampled).items()
+    ]
+    return found + paths
 
 
 async def _paths(loop: str, bare: Contender, *, rounds: int) -> list[Measured]:

@@ -45,6 +45,13 @@ async def interleave(
 
     ``seconds`` is about how long a batch takes. The order is another in each round.
     """
+    return compared(await sample(batches, rounds=rounds, seconds=seconds))
+
+
+async def sample(
+    batches: Mapping[str, Batch], *, rounds: int, seconds: float = 0.02
+) -> dict[str, list[float]]:
+    """What `interleave` does, each round's seconds for each."""
     names = list(batches)
     counts = {name: await _calibrate(batch, seconds) for name, batch in batches.items()}
     times: dict[str, list[float]] = {name: [] for name in names}
@@ -53,7 +60,13 @@ async def interleave(
             for name in _rotated(names, number):
                 times[name].append(await _time(batches[name], counts[name]) / counts[name])
             gc.collect()
-    return {name: timing(times[name], times[names[0]]) for name in names}
+    return times
+
+
+def compared(times: Mapping[str, Sequence[float]]) -> dict[str, Timing]:
+    """From the seconds of each round, the first one's being what the others are compared with."""
+    base = next(iter(times.values()))
+    return {name: timing(each, base) for name, each in times.items()}
 
 
 def timing(times: Sequence[float], base: Sequence[float]) -> Timing:

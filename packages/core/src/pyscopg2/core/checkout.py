@@ -245,20 +245,34 @@ class Checkouts(Generic[PoolT, ConnT]):
             spell.in_use += 1
             self._out[id(connection)] = _taken(connection, spell)
 
-    async def end_block(self, checkout: Checkout[PoolT, ConnT], exc: BaseException | None) -> None:
+    def end_block(
+        self, checkout: Checkout[PoolT, ConnT], exc: BaseException | None
+    ) -> Coroutine[Any, Any, None]:
         """End an ``async with`` block as the driver does, and release its connection.
 
         Where a commit or rollback is unanswered for the refresh timeout, the connection is
         terminated, whereupon it fails. An error of the block, or of its end, that tells of a
         change on the host makes that suspected.
         """
-        if self._out.get(id(checkout.connection)) is not checkout:
-            # The block has given its connection back by itself: it may be another user's by now.
-            if exc is not None and is_suspicious(exc, self._adapter.sqlstate):
-                self._suspect(checkout.spell.address)
-            return
+        ending = None
+        # Otherwise the block has given its connection back by itself: it may be another user's.
+        if self._out.get(id(checkout.connection)) is checkout:
+            try:
+                ending = self._adapter.end_block(checkout.connection, exc)
+            except BaseException as error:
+                ending = _fail(error)
+            if ending is None and exc is None:
+                # The usual case: one coroutine, not two.
+                return self.release(checkout, {})
+        return self._end_block(checkout, exc, ending)
+
+    async def _end_block(
+        self,
+        checkout: Checkout[PoolT, ConnT],
+        exc: BaseException | None,
+        ending: Awaitable[None] | None,
+    ) -> None:
         try:
-            ending = self._adapter.end_block(checkout.connection, exc)
             if ending is not None:
                 self._unanswered.watch(checkout)
                 await (self._timed(checkout.spell, ending) if self._timing else ending)
@@ -465,6 +479,10 @@ def _taken(connection: ConnT, spell: Spell[PoolT]) -> Checkout[PoolT, ConnT]:
     checkout.connection = connection
     checkout.spell = spell
     return checkout
+
+
+async def _fail(error: BaseException) -> None:
+    raise error
 
 
 def _now() -> float:
