@@ -249,9 +249,10 @@ def _added(paths: Sequence[Measured]) -> list[str]:
 
 
 def _draw(figure: Figure, found: Sequence[Measured]) -> None:
-    """Ratios, a panel for each case; on the loop that was first."""
+    """Ratios, a panel for each of the steadier cases; on the loop that was first."""
     groups = [g for g in _grouped(found) if g[0].loop == found[0].loop and g[0].driver != "null"]
-    cases = list(CASES)
+    cases = [name for name, case in CASES.items() if case.place is on_one_core]
+    cases.append("100 tasks on 10")
     panels = figure.subplots(1, len(cases), squeeze=False)[0]
     for panel, case in zip(panels, cases, strict=True):
         rows = [group for group in groups if group[0].case == case]

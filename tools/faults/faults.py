@@ -134,7 +134,8 @@ async def _steady(arena: Arena, marks: Marks, roles: Sequence[str]) -> None:
     nodes = arena.cluster.nodes
     marks.checks = {
         # Between n checks there are n - 1 delays.
-        role: max(after.get((role, n), 0) - before.get((role, n), 0) - 1 for n in nodes) / window
+        role: max(0, *(after.get((role, n), 0) - before.get((role, n), 0) - 1 for n in nodes))
+        / window
         for role in roles
     }
 

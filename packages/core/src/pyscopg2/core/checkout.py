@@ -66,8 +66,8 @@ class Checkouts(Generic[PoolT, ConnT]):
         abandon_timeout: float,
         timing: bool,
     ) -> None:
-        """``start`` is called before each acquire and returns the event loop; for ``suspect`` and ``demand`` see `Places`.
-        ``timing``: whether the hosts' latency is of use to the policy."""
+        """``start`` is called before each acquire and returns the event loop; for ``suspect`` and
+        ``demand`` see `Places`. ``timing``: whether the hosts' latency is of use to the policy."""
         self._adapter = adapter
         self._start = start
         self._store = store
