@@ -1,3 +1,5 @@
+# pyright: reportUnknownMemberType=false
+# matplotlib's types are partial.
 """What an acquire costs, beside the same from the bare driver's own pool and from hasql."""
 
 import asyncio
@@ -273,4 +275,5 @@ def _draw(figure: Figure, found: Sequence[Measured]) -> None:
         if max((row.timing.ratio for group in rows for row in group), default=1) > 4:
             panel.set_yscale("log")
     panels[0].set_ylabel(f"times the bare pool, {found[0].loop}")
-    panels[0].legend(frameon=False)
+    named = panels[0].get_legend_handles_labels()
+    figure.legend(*named, loc="outside lower center", ncols=2, frameon=False)
