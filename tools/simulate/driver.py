@@ -58,12 +58,15 @@ class User(Protocol):
     """One who acquires: given to the driver's acquire as ``by``."""
 
     connecting: FakePool | None
+    connects: int
+    """How often it has begun to: what it was interrupted in may go on by itself."""
 
 
 class Guest:
     """A user of whom nobody wants to know more."""
 
     connecting: FakePool | None = None
+    connects = 0
 
 
 class Listener(Protocol):
@@ -126,11 +129,13 @@ class WatchedAdapter(FakeAdapter):
         account = self.accounts[pool] if pool in self.accounts else Account(pool, 0)
         account.opening += 1
         by.connecting = pool
+        by.connects = this = by.connects + 1
         try:
             connection = await pool.acquire()
         finally:
             account.opening -= 1
-            by.connecting = None
+            if by.connects == this:
+                by.connecting = None
         account.out[connection] = None
         return connection
 

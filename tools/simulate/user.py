@@ -83,6 +83,7 @@ class Operation:
         self.stalled = 0.0
         """How long the loop had stood still by then."""
         self.connecting: FakePool | None = None
+        self.connects = 0
         self.connection: FakeConnection | None = None
         self.cancelled = False
         self.gave_up = False
