@@ -365,3 +365,30 @@ async def test_a_block_that_gave_its_connection_back_ends_nobody_elses_transacti
         assert bench["db1"].writes == []
         assert other.is_in_transaction
         await bench.manager.release(other)
+
+
+@virtual
+async def test_a_release_that_the_block_began_by_itself_stays_bounded() -> None:
+    async with Bench(quirks=FakeQuirks(release_hangs=True), refresh_timeout=1) as bench:
+        async with bench.manager.acquire() as connection:
+            releasing = start(bench.manager.release(connection))
+            await settle()
+        began = now()
+        with pytest.raises(FakeError):
+            async with asyncio.timeout(10):
+                await releasing
+        assert now() - began < 2
+        assert in_use(bench.manager) == 0
+
+
+@virtual
+async def test_an_end_that_raises_at_once_gives_the_connection_back() -> None:
+    class Adapter(FakeAdapter):
+        def end_block(self, connection: FakeConnection, exc: BaseException | None, /) -> Any:
+            raise LookupError("the end's")
+
+    async with Bench(adapter=Adapter) as bench:
+        with pytest.raises(LookupError, match="the end's"):
+            async with bench.manager.acquire():
+                pass
+        assert in_use(bench.manager) == 0

@@ -387,7 +387,11 @@ async def test_a_release_that_is_cancelled_leaves_nothing_out(cluster: LocalClus
         await execute(connection, "COMMIT")
         await asyncio.to_thread(cluster.freeze, cluster.primary)
         releasing = asyncio.ensure_future(adapter.release_to_pool(connection, pool))
-        await asyncio.sleep(0.05)
+        while (
+            connection.connection.raw.get_transaction_status()
+            != extensions.TRANSACTION_STATUS_ACTIVE
+        ):
+            await asyncio.sleep(0.001)
         releasing.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asyncio.wait_for(releasing, SOON)

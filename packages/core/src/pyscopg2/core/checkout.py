@@ -282,7 +282,7 @@ class Checkouts(Generic[PoolT, ConnT]):
         finally:
             if exc is not None and is_suspicious(exc, self._adapter.sqlstate):
                 self._suspect(checkout.spell.address)
-            # Somebody else may have given it back meanwhile.
+            # Somebody else may have given it back meanwhile: their release is watched still.
             if self._out.get(id(checkout.connection)) is checkout:
                 try:
                     await self.release(checkout, {})
@@ -290,8 +290,6 @@ class Checkouts(Generic[PoolT, ConnT]):
                     # An error of the block, its cancellation above all, is not hidden by this one.
                     if exc is None:
                         raise
-            else:
-                self._unanswered.forget(checkout)
 
     async def release(self, checkout: Checkout[PoolT, ConnT], kwargs: dict[str, Any]) -> None:
         """Give a connection to the driver; its place is free when the driver is done with it.
