@@ -50,7 +50,7 @@ class Line:
         return tuple(self._queues)
 
     def join(self, request: Request, when: float, ticket: int | None = None) -> Waiter:
-        """Stand where the ticket says, or at the end, until the event loop's clock shows ``when``."""
+        """Stand where the ticket says, or at the end, until the loop's clock shows ``when``."""
         waiter = Waiter(loop=asyncio.get_running_loop())
         waiter.request = request
         queue = self._queues.get(request)
