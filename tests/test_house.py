@@ -41,14 +41,9 @@ LAYERS: dict[str, set[str]] = {
     "places": {"adapter", "line", "selection", "spell", "topology"},
     "checkout": {
         "adapter",
-        "alarm",
         "background",
         "deadline",
-        "errors",
-        "faults",
-        "line",
         "places",
-        "selection",
         "spell",
         "store",
         "topology",
@@ -65,7 +60,18 @@ LAYERS: dict[str, set[str]] = {
         "store",
         "topology",
     },
-    "acquire": {"adapter", "checkout", "selection"},
+    "acquire": {
+        "adapter",
+        "alarm",
+        "checkout",
+        "deadline",
+        "errors",
+        "faults",
+        "line",
+        "places",
+        "selection",
+        "spell",
+    },
 }
 
 

@@ -159,7 +159,7 @@ def in_use(manager: Manager) -> int:
 
 def out(manager: Manager) -> list[FakeConnection]:
     """What users have, but for those that the manager has terminated."""
-    checkouts = manager._checkouts._out.values()
+    checkouts = manager._checkouts.out.values()
     return [checkout.connection for checkout in checkouts if not checkout.ended]
 
 

@@ -48,6 +48,7 @@ class Mutation(NamedTuple):
         return wrong
 
 
+ACQUIRE = "pyscopg2.core.acquire:AcquireContext"
 CHECKOUT = "pyscopg2.core.checkout:Checkouts"
 LINE = "pyscopg2.core.line:Line"
 MONITOR = "pyscopg2.core.monitor:Monitor"
@@ -65,7 +66,7 @@ MUTATIONS = (
     ),
     Mutation(
         "who waits swallows a cancellation",
-        f"{CHECKOUT}.acquire",
+        f"{ACQUIRE}.__aenter__",
         "places.leave(waiter)\n                raise\n",
         "places.leave(waiter)\n                spell = None\n",
     ),
@@ -103,7 +104,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a slot leaks when an acquire is aborted",
-        f"{CHECKOUT}.acquire",
+        f"{ACQUIRE}.__aenter__",
         "except Interrupted:\n            places.free(spell)",
         "except Interrupted:\n            pass",
         hint=1,
@@ -162,7 +163,7 @@ MUTATIONS = (
     ),
     Mutation(
         "the deadline of a connect is not armed",
-        f"{CHECKOUT}._connect",
+        f"{ACQUIRE}._connect",
         "asyncio.timeout_at(when)",
         "asyncio.timeout_at(None)",
         hint=1,

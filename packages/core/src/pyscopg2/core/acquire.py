@@ -1,12 +1,29 @@
-"""What `acquire` returns: `await` it, or enter it with ``async with``."""
+"""What `acquire` returns, and how it comes by its connection.
 
-from collections.abc import Coroutine, Generator
+Everything that an acquire touches costs it: each function between the user and the driver, and
+above all each coroutine. Hence one coroutine on the way in and one on the way out.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Coroutine, Generator
+from functools import partial
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 from pyscopg2.core.adapter import ConnT, PoolT
+from pyscopg2.core.alarm import Alarm
 from pyscopg2.core.checkout import Checkout, Checkouts
+from pyscopg2.core.deadline import Interrupted, Steps, within
+from pyscopg2.core.errors import AcquireTimeoutError
+from pyscopg2.core.faults import is_misuse, is_suspicious
+from pyscopg2.core.line import FIRST
+from pyscopg2.core.places import PATIENCE, RETRY_GAP
 from pyscopg2.core.selection import Request
+from pyscopg2.core.spell import Spell
+
+_RESOLUTION = time.get_clock_info("monotonic").resolution
+"""Seconds by which the event loop may call a timer early."""
 
 
 class AcquireContext(Checkout[PoolT, ConnT]):
@@ -17,7 +34,7 @@ class AcquireContext(Checkout[PoolT, ConnT]):
     The errors are those of `BasePoolManager.acquire`.
     """
 
-    __slots__ = ("_checkouts",)
+    __slots__ = ("_begun", "_checkouts", "_kwargs", "_request", "_timeout")
 
     def __init__(
         self,
@@ -26,21 +43,137 @@ class AcquireContext(Checkout[PoolT, ConnT]):
         timeout: float,
         kwargs: dict[str, Any],
     ) -> None:
-        # What `Checkout` does, once more: each call costs every acquire.
-        self.request = request
-        self.timeout = timeout
-        self.kwargs = kwargs
-        self.begun = False
         self.ended = False
+        self._begun = False
         self._checkouts = checkouts
+        self._request = request
+        self._timeout = timeout
+        self._kwargs = kwargs
 
-    # Ordinary methods: each `async def` between the user and the driver costs every acquire.
+    # Taking
 
     def __await__(self) -> Generator[Any, Any, ConnT]:
-        return self._checkouts.acquire(self).__await__()
+        return self.__aenter__().__await__()
 
-    def __aenter__(self) -> Coroutine[Any, Any, ConnT]:
-        return self._checkouts.acquire(self)
+    async def __aenter__(self) -> ConnT:
+        """A connection for the request within its timeout, all work included.
+
+        `AcquireTimeoutError` after that; the error given to `Checkouts.close` where the manager
+        closes. Misuse of the driver (an unknown argument) raises the driver's own error at once.
+        Every other failure of a host is tried elsewhere, or there again after its next good check.
+        `RuntimeError`: this acquire has been used before.
+        """
+        if self._begun:
+            raise RuntimeError("this acquire was awaited or entered before: call acquire() again")
+        self._begun = True
+        checkouts = self._checkouts
+        if asyncio.get_running_loop() is not checkouts.loop:
+            checkouts.start()
+        places = checkouts.places
+        request = self._request
+        # Set when there is something to wait for: nothing was awaited until then.
+        when: float | None = None
+        ticket: int | None = None
+        failure: Exception | None = None
+        while True:
+            spell = places.take(request)
+            if spell is None:
+                if checkouts.closed is not None:
+                    raise checkouts.closed
+                if when is None:
+                    when = _now() + self._timeout
+                waiter = places.join(request, when, ticket)
+                revision = places.revision
+                try:
+                    spell = await waiter
+                except BaseException:
+                    places.leave(waiter)
+                    raise
+                if spell is None:
+                    self._give_up(failure)
+                ticket = waiter.ticket
+                if revision != places.revision and spell not in places.candidates(request):
+                    # The host was lost between the hand-over and this step.
+                    places.free(spell)
+                    continue
+            revision = places.revision
+            try:
+                steps = checkouts.adapter.acquire_from_pool(spell.pool, **self._kwargs).__await__()
+                try:
+                    pending = next(steps)
+                except StopIteration as stop:
+                    connection: ConnT = stop.value
+                else:
+                    if when is None:
+                        when = _now() + self._timeout
+                    connection = await self._connect(spell, steps, pending, when)
+            except Interrupted:
+                places.free(spell)
+            except Exception as exc:
+                if is_misuse(exc):
+                    places.free(spell)
+                    raise
+                failure = exc
+                places.suspend(spell)
+                places.free(spell)
+            except BaseException:
+                places.free(spell)
+                raise
+            else:
+                if spell.limit != spell.size:
+                    places.trust(spell)
+                if revision == places.revision or spell in places.candidates(request):
+                    self.connection = connection
+                    self.spell = spell
+                    checkouts.out[id(connection)] = self
+                    return connection
+                # The host's role changed while the driver was connecting.
+                checkouts.return_later(connection, spell)
+            # The place is lost, but not the turn.
+            ticket = FIRST if ticket is None else ticket
+            if when is None:
+                when = _now() + self._timeout
+            elif _now() + _RESOLUTION >= when:
+                self._give_up(failure)
+
+    async def _connect(
+        self, spell: Spell[PoolT], steps: Steps[ConnT], pending: Any, when: float
+    ) -> ConnT:
+        """The rest of an acquire that the driver could not finish at once."""
+        checkouts = self._checkouts
+        loop = asyncio.get_running_loop()
+        scope = asyncio.timeout_at(when)
+        scopes = spell.scopes.setdefault(self._request, {})
+        scopes[scope] = None
+        suspicion = loop.call_later(PATIENCE, checkouts.suspect, spell.address)
+        # The host's checks may be well, over the connection that is open, while connects hang.
+        patience = max(RETRY_GAP, min(checkouts.refresh_timeout, (when - loop.time()) / 2))
+        doubt = Alarm(loop, patience, partial(self._doubt, spell, scope))
+        try:
+            leave = partial(checkouts.leave_to_itself, spell)
+            connection = await within(scope, steps, pending, leave)
+            checkouts.places.prove(spell)
+            return connection
+        finally:
+            del scopes[scope]
+            suspicion.cancel()
+            doubt.cancel()
+
+    def _doubt(self, spell: Spell[PoolT], scope: asyncio.Timeout) -> None:
+        """A connect takes very long: who waits for it goes elsewhere, if there is a place, and no
+        others come here but for what is open."""
+        if self._checkouts.places.doubt(spell, self._request) and not scope.expired():
+            scope.reschedule(_now())
+
+    def _give_up(self, failure: Exception | None) -> NoReturn:
+        topology = self._checkouts.topology
+        if failure is None:
+            failure = next((host.error for host in topology if host.hopeless), None)
+        raise AcquireTimeoutError(
+            f"no connection to {self._request} within the deadline: {topology}"
+        ) from failure
+
+    # Giving back
 
     def __aexit__(
         self,
@@ -48,6 +181,51 @@ class AcquireContext(Checkout[PoolT, ConnT]):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> Coroutine[Any, Any, None]:
-        if not self.begun:
+        """End an ``async with`` block as the driver does, and release its connection.
+
+        Where a commit or rollback is unanswered for the refresh timeout, the connection is
+        terminated, whereupon it fails. An error of the block, or of its end, that tells of a
+        change on the host makes that suspected.
+        """
+        if not self._begun:
             raise RuntimeError("this acquire has not been entered")
-        return self._checkouts.end_block(self, exc)
+        checkouts = self._checkouts
+        ending = None
+        # Otherwise the block has given its connection back by itself: it may be another user's.
+        if checkouts.out.get(id(self.connection)) is self:
+            try:
+                ending = checkouts.adapter.end_block(self.connection, exc)
+            except BaseException as error:
+                ending = _fail(error)
+            if ending is None and exc is None:
+                # The usual case: one coroutine, not two.
+                return checkouts.release(self, {})
+        return self._end_block(exc, ending)
+
+    async def _end_block(self, exc: BaseException | None, ending: Awaitable[None] | None) -> None:
+        checkouts = self._checkouts
+        try:
+            if ending is not None:
+                await checkouts.bounded(self, ending)
+        except BaseException as error:
+            exc = error
+            raise
+        finally:
+            if exc is not None and is_suspicious(exc, checkouts.adapter.sqlstate):
+                checkouts.suspect(self.spell.address)
+            # Somebody else may have given it back meanwhile: their release is watched still.
+            if checkouts.out.get(id(self.connection)) is self:
+                try:
+                    await checkouts.release(self, {})
+                except Exception:
+                    # An error of the block, its cancellation above all, is not hidden by this one.
+                    if exc is None:
+                        raise
+
+
+async def _fail(error: BaseException) -> None:
+    raise error
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
