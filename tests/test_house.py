@@ -71,6 +71,7 @@ LAYERS: dict[str, set[str]] = {
         "places",
         "selection",
         "spell",
+        "watchdog",
     },
 }
 

@@ -160,7 +160,7 @@ def in_use(manager: Manager) -> int:
 def out(manager: Manager) -> list[FakeConnection]:
     """What users have, but for those that the manager has terminated."""
     checkouts = manager._checkouts.out.values()
-    return [checkout.connection for checkout in checkouts if not checkout.ended]
+    return [each.connection for each in checkouts if not each.ended and not each.returning]
 
 
 def suspect(manager: Manager, address: str) -> None:

@@ -17,21 +17,25 @@ def spell() -> Spell[object]:
     return Spell("db1:5432", object(), 11)
 
 
+def ignore(request: Request) -> None:
+    """Nobody needs to know who waits."""
+
+
 def join(line: Line, request: Request) -> Waiter:
     return line.join(request, FOREVER)
 
 
 @virtual
 async def test_an_empty_line() -> None:
-    line = Line()
+    line = Line(ignore)
     assert not line.waiting
     assert (line.waiting, line.requests, line.heads()) == (0, (), [])
-    assert line.pop(lambda _: True) is None
+    assert line.pop(spell(), {}) is None
 
 
 @virtual
 async def test_the_heads_are_the_first_of_each_kind_by_their_tickets() -> None:
-    line = Line()
+    line = Line(ignore)
     waiters = [join(line, request) for request in (READ, WRITE, READ, FALL_BACK, WRITE)]
     assert line.waiting == 5
     assert line.heads() == [waiters[0], waiters[1], waiters[3]]
@@ -45,7 +49,7 @@ async def test_the_heads_are_the_first_of_each_kind_by_their_tickets() -> None:
 
 @virtual
 async def test_who_is_served_has_left() -> None:
-    line = Line()
+    line = Line(ignore)
     waiter, place = join(line, READ), spell()
     line.serve(waiter, place)
     assert not line.waiting
@@ -55,7 +59,7 @@ async def test_who_is_served_has_left() -> None:
 
 @virtual
 async def test_who_was_cancelled_and_could_not_leave_yet_is_passed_over() -> None:
-    line = Line()
+    line = Line(ignore)
     gone, next_ = join(line, READ), join(line, READ)
     gone.cancel()
     assert line.heads() == [next_]
@@ -66,7 +70,7 @@ async def test_who_was_cancelled_and_could_not_leave_yet_is_passed_over() -> Non
 
 @virtual
 async def test_leaving_any_number_of_times() -> None:
-    line = Line()
+    line = Line(ignore)
     waiter, other = join(line, READ), join(line, READ)
     line.leave(waiter)
     line.leave(waiter)
@@ -75,7 +79,7 @@ async def test_leaving_any_number_of_times() -> None:
 
 @virtual
 async def test_the_line_dissolves() -> None:
-    line = Line()
+    line = Line(ignore)
     waiters = [join(line, request) for request in (READ, WRITE, READ)]
     line.dissolve(LookupError("closed"))
     assert not line.waiting
@@ -86,7 +90,7 @@ async def test_the_line_dissolves() -> None:
 
 @virtual
 async def test_it_dissolves_also_in_the_turn_in_which_somebody_was_cancelled() -> None:
-    line = Line()
+    line = Line(ignore)
     gone, other = join(line, READ), join(line, READ)
     gone.cancel()
     line.dissolve(LookupError("closed"))
@@ -97,7 +101,7 @@ async def test_it_dissolves_also_in_the_turn_in_which_somebody_was_cancelled() -
 
 @virtual
 async def test_who_comes_back_stands_where_it_stood() -> None:
-    line = Line()
+    line = Line(ignore)
     one, two, three = join(line, READ), join(line, READ), join(line, READ)
     line.serve(one, spell())
     line.serve(two, spell())
@@ -117,11 +121,35 @@ async def test_who_comes_back_stands_where_it_stood() -> None:
 
 @virtual
 async def test_the_first_who_can_be_served_is_taken_out() -> None:
-    line = Line()
+    line = Line(ignore)
     reader, gone, writer, other = [join(line, request) for request in (READ, WRITE, WRITE, READ)]
     gone.cancel()
-    assert line.pop(lambda request: not request.read_only) is writer
+    master, any_role = spell(), spell()
+    candidates = {WRITE: [master, any_role], READ: [any_role]}
+    assert line.pop(master, candidates) is writer
     assert line.requests == (READ,)
-    assert line.pop(lambda request: not request.read_only) is None
-    assert [line.pop(lambda _: True) for _ in range(3)] == [reader, other, None]
+    assert line.pop(master, candidates) is None
+    assert [line.pop(any_role, candidates) for _ in range(3)] == [reader, other, None]
     assert line.waiting == 0
+
+
+@virtual
+async def test_all_heads_may_have_been_cancelled() -> None:
+    line = Line(ignore)
+    place = spell()
+    for waiter in [join(line, READ), join(line, READ)]:
+        waiter.cancel()
+    assert line.pop(place, {READ: [place]}) is None
+    assert (line.waiting, line.requests) == (0, ())
+
+
+@virtual
+async def test_the_first_of_each_kind_is_told_of() -> None:
+    told: list[Request] = []
+    line = Line(told.append)
+    waiters = [join(line, request) for request in (READ, READ, WRITE, READ)]
+    assert told == [READ, WRITE]
+    for waiter in waiters:
+        line.serve(waiter, spell())
+    join(line, READ)
+    assert told == [READ, WRITE, READ]

@@ -1,110 +1,143 @@
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 
 from tests.core.conftest import now, virtual
 
-from pyscopg2.core.watchdog import Watchdog
+from pyscopg2.core.watchdog import NOT_WAITING, Watchdog
 from pyscopg2.testing.virtual_time import stall
 
 
-class Bites(list[tuple[str, float]]):
-    def add(self, thing: str) -> None:
-        self.append((thing, now()))
+class Thing:
+    def __init__(self) -> None:
+        self.ticks = NOT_WAITING
+        self.bitten_at: list[float] = []
+
+    def bite(self) -> None:
+        self.bitten_at.append(now())
+
+
+@asynccontextmanager
+async def watched(*things: Thing) -> AsyncGenerator[None]:
+    """Under the eyes of a dog that lets things wait for a second."""
+    needed = True
+    Watchdog(1.0, dict(enumerate(things)), Thing.bite, lambda: needed).start()
+    try:
+        yield
+    finally:
+        needed = False
 
 
 @virtual
 async def test_who_does_not_answer_is_bitten_once() -> None:
-    bites = Bites()
-    dog = Watchdog(1.0, bites.add)
-    dog.watch("a")
-    await asyncio.sleep(0.6)
-    dog.watch("b")
-    await asyncio.sleep(10)
-    assert [thing for thing, _ in bites] == ["a", "b"]
-    (_, a), (_, b) = bites
-    assert 1.0 <= a <= 1.25
-    assert 1.6 <= b <= 1.85
-    assert list(dog) == []
+    one, other = Thing(), Thing()
+    async with watched(one, other):
+        one.ticks = 0
+        await asyncio.sleep(0.6)
+        other.ticks = 0
+        await asyncio.sleep(10)
+    (first,), (second,) = one.bitten_at, other.bitten_at
+    assert 1.0 <= first <= 1.25
+    assert 1.6 <= second <= 1.85
+    assert one.ticks == other.ticks == NOT_WAITING
 
 
 @virtual
-async def test_who_is_forgotten_in_time_is_not() -> None:
-    bites = Bites()
-    dog = Watchdog(1.0, bites.add)
-    dog.watch("a")
-    await asyncio.sleep(0.99)
-    dog.forget("a")
-    dog.forget("a")
-    await asyncio.sleep(10)
-    assert bites == []
+async def test_who_ends_waiting_in_time_is_not() -> None:
+    thing = Thing()
+    async with watched(thing):
+        thing.ticks = 0
+        await asyncio.sleep(0.99)
+        thing.ticks = NOT_WAITING
+        await asyncio.sleep(10)
+    assert thing.bitten_at == []
 
 
 @virtual
-async def test_to_watch_again_begins_anew() -> None:
-    bites = Bites()
-    dog = Watchdog(1.0, bites.add)
-    dog.watch("a")
-    await asyncio.sleep(0.9)
-    dog.watch("a")
-    assert list(dog) == ["a"]
-    await asyncio.sleep(0.9)
-    assert bites == []
-    await asyncio.sleep(0.5)
-    assert len(bites) == 1
-
-
-@virtual
-async def test_it_sleeps_while_there_is_nothing_to_watch_and_wakes_again() -> None:
-    bites = Bites()
-    dog = Watchdog(1.0, bites.add)
-    for _ in range(3):
-        dog.watch("a")
-        dog.forget("a")
-        await asyncio.sleep(5)
-        dog.watch("b")
+async def test_what_waits_for_nothing_is_left_alone() -> None:
+    thing = Thing()
+    async with watched(thing):
+        await asyncio.sleep(10)
+        thing.ticks = 0
         began = now()
-        await asyncio.sleep(5)
-        ((_, at),) = bites
-        assert 1.0 <= at - began <= 1.25
-        bites.clear()
+        await asyncio.sleep(10)
+    (bitten_at,) = thing.bitten_at
+    assert 1.0 <= bitten_at - began <= 1.25
+
+
+@virtual
+async def test_to_wait_again_begins_anew() -> None:
+    thing = Thing()
+    async with watched(thing):
+        thing.ticks = 0
+        await asyncio.sleep(0.9)
+        thing.ticks = 0
+        await asyncio.sleep(0.9)
+        assert thing.bitten_at == []
+        await asyncio.sleep(0.5)
+    assert len(thing.bitten_at) == 1
 
 
 @virtual
 async def test_a_stall_of_the_event_loop_is_nobodys_fault() -> None:
-    bites = Bites()
-    dog = Watchdog(1.0, bites.add)
-    dog.watch("a")
-    await asyncio.sleep(0.8)
-    stall(60)
-    # The answer may have been in the socket all the while: there is time to read it.
-    await asyncio.sleep(0.1)
-    dog.forget("a")
-    await asyncio.sleep(10)
-    assert bites == []
+    thing = Thing()
+    async with watched(thing):
+        thing.ticks = 0
+        await asyncio.sleep(0.8)
+        stall(60)
+        # The answer may have been in the socket all the while: there is time to read it.
+        await asyncio.sleep(0.1)
+        thing.ticks = NOT_WAITING
+        await asyncio.sleep(10)
+    assert thing.bitten_at == []
 
 
 @virtual
 async def test_a_loop_that_is_always_late_protects_nobody_for_ever() -> None:
-    bites = Bites()
-    dog = Watchdog(1.0, bites.add)
-    dog.watch("a")
-    for _ in range(20):
-        stall(0.6)
-        await asyncio.sleep(0.01)
-    assert [thing for thing, _ in bites] == ["a"]
+    thing = Thing()
+    async with watched(thing):
+        thing.ticks = 0
+        for _ in range(20):
+            stall(0.6)
+            await asyncio.sleep(0.01)
+    assert len(thing.bitten_at) == 1
 
 
 @virtual
-async def test_a_bite_may_watch_and_forget() -> None:
-    bitten: list[str] = []
-
+async def test_a_bite_may_end_the_waiting_of_others_and_begin_it_anew() -> None:
     def bite(thing: str) -> None:
         bitten.append(thing)
-        dog.forget("b")
-        if len(bitten) < 3:
-            dog.watch("c")
+        things.pop("b", None)
+        things["c"].ticks = NOT_WAITING
+        things["d"].ticks = 0
 
-    dog = Watchdog(1.0, bite)
-    dog.watch("a")
-    dog.watch("b")
+    class Named(Thing):
+        def __init__(self, name: str) -> None:
+            super().__init__()
+            self.name = name
+
+        def bite(self) -> None:
+            bite(self.name)
+
+    bitten: list[str] = []
+    things = {name: Named(name) for name in "abcd"}
+    for name in "abc":
+        things[name].ticks = 0
+    Watchdog(1.0, things, Named.bite, lambda: now() < 2).start()
     await asyncio.sleep(10)
-    assert bitten == ["a", "c", "c"]
+    assert bitten == ["a"]
+    assert things["d"].ticks > 0
+
+
+@virtual
+async def test_it_stops_when_it_is_not_needed_any_more() -> None:
+    asked = 0
+
+    def needed() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked < 3
+
+    Watchdog(1.0, {}, Thing.bite, needed).start()
+    await asyncio.sleep(10)
+    assert asked == 3

@@ -85,7 +85,7 @@ MUTATIONS = (
     Mutation(
         "who may serve is looked up once and for all",
         f"{PLACES}.follow",
-        "self._candidates.clear()",
+        "self.candidates.clear()",
         "pass",
     ),
     Mutation(
@@ -138,7 +138,7 @@ MUTATIONS = (
     Mutation(
         "a waiter is left behind at the end",
         f"{PLACES}.close",
-        "self._line.dissolve(error)",
+        "self.line.dissolve(error)",
         "pass",
     ),
     Mutation(
@@ -231,8 +231,8 @@ MUTATIONS = (
     ),
     Mutation(
         "giving back is not bounded",
-        "pyscopg2.core.watchdog:Watchdog.watch",
-        "self._since[thing] = self._ticks",
+        f"{CHECKOUT}.release",
+        "checkout.ticks = 0",
         "pass",
         hint=2,
     ),

@@ -486,24 +486,24 @@ class BasePoolManager(Generic[PoolT, ConnT]):
         # A pool that does not close in time is terminated then, which takes its time, too.
         await self._background.drain(self._refresh_timeout * (2 if timeout else 1))
 
-    def _start(self) -> asyncio.AbstractEventLoop:
+    def _start(self) -> None:
         """On every use: start in the running loop, the first time; refuse another loop's use."""
         loop = asyncio.get_running_loop()
         if self._closed:
             raise PoolManagerClosedError("the pool manager is closed")
         if loop is self._loop:
-            return loop
+            return
         if self._loop is not None:
             raise RuntimeError(
                 "this pool manager belongs to another event loop: make one manager per loop"
             )
         self._loop = loop
+        self._checkouts.open(loop)
         self._tasks = [
             loop.create_task(monitor.run(), name=f"pyscopg2 monitor of {address}")
             for address, monitor in self._monitors.items()
         ]
         self._watch()
-        return loop
 
     def _watch(self) -> None:
         """One timer for all monitors: who among them has lost its connection between checks?"""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -13,7 +12,7 @@ from pyscopg2.core.demands import supported, take_settings
 from pyscopg2.core.tls import take_system_context
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable
 
     from asyncpg import Connection, Pool, Record
     from asyncpg.pool import PoolConnectionProxy
@@ -47,6 +46,9 @@ _KNOWN = {
 }
 """Of libpq's parameters, those that have an effect. The server sees some of them."""
 
+_CUT_OFF = (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, OSError)
+"""What a pending query raises when its connection is terminated."""
+
 
 class AsyncpgAdapter:
     """`pyscopg2.core.adapter.Adapter` over asyncpg's public API."""
@@ -75,7 +77,7 @@ class AsyncpgAdapter:
             arguments[name] = options.get(name, default) + 1
         if options.get("init_size") is not None:
             arguments["init_size"] = options["init_size"] + 1
-        arguments["connection_class"] = _quiet(options.get("connection_class", asyncpg.Connection))
+        arguments["reset"] = _quiet_reset(options)
         pool = asyncpg.create_pool(**arguments)
         try:
             return await pool
@@ -132,24 +134,38 @@ class AsyncpgAdapter:
             return True  # it has been given back already
 
 
-@cache
-def _quiet(connection_class: type[Connection[Record]]) -> type[Connection[Record]]:
-    """The same, with a `reset` that does not mind being cut off.
+def _quiet_reset(
+    options: dict[str, Any],
+) -> Callable[[Connection[Record]], Awaitable[None]]:
+    """The pool's own reset of a connection that is given back, but one that may be cut off.
 
-    asyncpg resets a connection that is given back in a task of its own. If the user is cancelled
-    meanwhile and the connection terminated later, nobody asks for that task's error any more, and
-    asyncio logs it.
+    asyncpg resets it in a task of its own. If the user is cancelled meanwhile and the connection
+    terminated later, nobody asks for that task's error any more, and asyncio logs it.
     """
+    reset = options.get("reset") or options.get("connection_class", asyncpg.Connection).reset
+    if reset is asyncpg.Connection.reset:
+        return _reset
 
-    class QuietConnection(connection_class):  # type: ignore[misc, valid-type]
-        async def reset(self, *, timeout: float | None = None) -> None:
-            try:
-                await super().reset(timeout=timeout)
-            except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, OSError):
-                if not self.is_closed():
-                    raise
+    async def quiet(connection: Connection[Record]) -> None:
+        try:
+            await reset(connection)
+        except _CUT_OFF:
+            if not connection.is_closed():
+                raise
 
-    return QuietConnection
+    return quiet
+
+
+async def _reset(connection: Connection[Record]) -> None:
+    """What `asyncpg.Connection.reset` does beyond what the pool does anyway: on the way of every
+    release, and therefore not by calling it."""
+    query = connection.get_reset_query()
+    if query:
+        try:
+            await connection.execute(query)
+        except _CUT_OFF:
+            if not connection.is_closed():
+                raise
 
 
 def _known_options() -> set[str]:

@@ -21,6 +21,7 @@ from pyscopg2.core.line import FIRST
 from pyscopg2.core.places import PATIENCE, RETRY_GAP
 from pyscopg2.core.selection import Request
 from pyscopg2.core.spell import Spell
+from pyscopg2.core.watchdog import NOT_WAITING
 
 _RESOLUTION = time.get_clock_info("monotonic").resolution
 """Seconds by which the event loop may call a timer early."""
@@ -43,6 +44,9 @@ class AcquireContext(Checkout[PoolT, ConnT]):
         timeout: float,
         kwargs: dict[str, Any],
     ) -> None:
+        # What `Checkout` does, once more: a call costs every acquire.
+        self.ticks = NOT_WAITING
+        self.returning = False
         self.ended = False
         self._begun = False
         self._checkouts = checkouts
@@ -80,9 +84,11 @@ class AcquireContext(Checkout[PoolT, ConnT]):
             if spell is None:
                 if checkouts.closed is not None:
                     raise checkouts.closed
+                if request.pool_id is not None:
+                    places.require(request.pool_id)
                 if when is None:
                     when = _now() + self._timeout
-                waiter = places.join(request, when, ticket)
+                waiter = places.line.join(request, when, ticket)
                 revision = places.revision
                 try:
                     spell = await waiter
@@ -92,7 +98,7 @@ class AcquireContext(Checkout[PoolT, ConnT]):
                 if spell is None:
                     self._give_up(failure)
                 ticket = waiter.ticket
-                if revision != places.revision and spell not in places.candidates(request):
+                if revision != places.revision and spell not in places.candidates[request]:
                     # The host was lost between the hand-over and this step.
                     places.free(spell)
                     continue
@@ -122,7 +128,7 @@ class AcquireContext(Checkout[PoolT, ConnT]):
             else:
                 if spell.limit != spell.size:
                     places.trust(spell)
-                if revision == places.revision or spell in places.candidates(request):
+                if revision == places.revision or spell in places.candidates[request]:
                     self.connection = connection
                     self.spell = spell
                     checkouts.out[id(connection)] = self
@@ -192,7 +198,7 @@ class AcquireContext(Checkout[PoolT, ConnT]):
         checkouts = self._checkouts
         ending = None
         # Otherwise the block has given its connection back by itself: it may be another user's.
-        if checkouts.out.get(id(self.connection)) is self:
+        if not self.returning:
             try:
                 ending = checkouts.adapter.end_block(self.connection, exc)
             except BaseException as error:
@@ -214,7 +220,7 @@ class AcquireContext(Checkout[PoolT, ConnT]):
             if exc is not None and is_suspicious(exc, checkouts.adapter.sqlstate):
                 checkouts.suspect(self.spell.address)
             # Somebody else may have given it back meanwhile: their release is watched still.
-            if checkouts.out.get(id(self.connection)) is self:
+            if not self.returning:
                 try:
                     await checkouts.release(self, {})
                 except Exception:

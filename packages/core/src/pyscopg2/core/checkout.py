@@ -16,7 +16,7 @@ from pyscopg2.core.places import Choose, Places
 from pyscopg2.core.spell import Spell
 from pyscopg2.core.store import Store
 from pyscopg2.core.topology import Role, Topology
-from pyscopg2.core.watchdog import Watchdog
+from pyscopg2.core.watchdog import NOT_WAITING, Watchdog
 
 logger = logging.getLogger("pyscopg2")
 
@@ -24,12 +24,16 @@ logger = logging.getLogger("pyscopg2")
 class Checkout(Generic[PoolT, ConnT]):
     """A connection that is out, or will be."""
 
-    __slots__ = ("connection", "ended", "spell")
+    __slots__ = ("connection", "ended", "returning", "spell", "ticks")
 
     connection: ConnT
     spell: Spell[PoolT]
 
     def __init__(self) -> None:
+        self.ticks = NOT_WAITING
+        """Of the `Watchdog`, while the end of a block or a release waits for its answer."""
+        self.returning = False
+        """It is on its way back, or was refused there: its user has it no more."""
         self.ended = False
         """The manager has terminated it, and gives it back to the driver by itself."""
 
@@ -44,24 +48,24 @@ class Checkouts(Generic[PoolT, ConnT]):
         choose: Choose,
         background: Background,
         *,
-        start: Callable[[], asyncio.AbstractEventLoop],
+        start: Callable[[], object],
         suspect: Callable[[str], None],
         demand: Callable[[], None],
         refresh_timeout: float,
         abandon_timeout: float,
         timing: bool,
     ) -> None:
-        """``start`` returns the event loop, or raises where the manager cannot be used in this
-        one; for ``suspect`` and ``demand`` see `Places`. ``timing``: whether the hosts' latency is
-        of use to the policy."""
+        """``start`` calls `open`, or raises where the manager cannot be used in this event loop;
+        for ``suspect`` and ``demand`` see `Places`. ``timing``: whether the hosts' latency is of
+        use to the policy."""
         self.adapter = adapter
         self.loop: asyncio.AbstractEventLoop | None = None
         """The one in which connections may be taken; None before the start and after the end."""
         self.closed: Exception | None = None
         """For those who come too late."""
+        self.start = start
         self.suspect = suspect
         self.refresh_timeout = refresh_timeout
-        self._start = start
         self._store = store
         self._background = background
         self._abandon_timeout = abandon_timeout
@@ -75,13 +79,12 @@ class Checkouts(Generic[PoolT, ConnT]):
             emptied=self._finish,
         )
         self.out: dict[int, Checkout[PoolT, ConnT]] = {}
-        """By ``id()`` of the connection."""
+        """By ``id()`` of the connection, until the driver has it back."""
         self._retired: dict[Spell[PoolT], asyncio.TimerHandle] = {}
         """The spells that wait for their last checkout, and when that wait ends."""
-        self._unanswered: Watchdog[Checkout[PoolT, ConnT]] = Watchdog(
-            refresh_timeout, self._terminate
+        self._watchdog: Watchdog[Checkout[PoolT, ConnT]] = Watchdog(
+            refresh_timeout, self.out, self._terminate, self._may_return
         )
-        """Blocks that are ending, and connections on their way back."""
         self._closing: set[asyncio.Timeout] = set()
         """Of the pools that are being closed just now."""
         self._closing_time = refresh_timeout
@@ -93,17 +96,19 @@ class Checkouts(Generic[PoolT, ConnT]):
     def topology(self) -> Topology:
         return self._store.topology
 
-    def start(self) -> None:
-        """Before the first connection is taken in an event loop."""
-        self.loop = self._start()
+    def open(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Before the first connection is taken."""
+        self.loop = loop
+        self._watchdog.start()
 
     def holder(self, connection: ConnT) -> Checkout[PoolT, ConnT] | None:
-        """The checkout of a connection that is out; None where it is not one of ours."""
-        return self.out.get(id(connection))
+        """The checkout of a connection that a user has; None where it is not one of ours."""
+        checkout = self.out.get(id(connection))
+        return None if checkout is None or checkout.returning else checkout
 
     def register(self, connection: ConnT, spell: Spell[PoolT]) -> None:
         """Count a connection that was taken from the driver's pool by hand."""
-        if id(connection) not in self.out:
+        if self.holder(connection) is None:
             spell.in_use += 1
             self.out[id(connection)] = _taken(connection, spell)
 
@@ -111,7 +116,7 @@ class Checkouts(Generic[PoolT, ConnT]):
 
     def bounded(self, checkout: Checkout[PoolT, ConnT], ending: Awaitable[None]) -> Awaitable[None]:
         """The end of a block: unanswered for the refresh timeout, its connection is terminated."""
-        self._unanswered.watch(checkout)
+        checkout.ticks = 0
         return self._timed(checkout.spell, ending) if self._timing else ending
 
     async def release(self, checkout: Checkout[PoolT, ConnT], kwargs: dict[str, Any]) -> None:
@@ -124,13 +129,13 @@ class Checkouts(Generic[PoolT, ConnT]):
         """
         connection = checkout.connection
         spell = checkout.spell
-        del self.out[id(connection)]
+        checkout.returning = True
         if checkout.ended:
-            self._unanswered.forget(checkout)
+            self._forget(checkout)
             return
         if self.adapter.is_connection_closed(connection):
             self.suspect(spell.address)
-        self._unanswered.watch(checkout)
+        checkout.ticks = 0
         try:
             releasing = self.adapter.release_to_pool(connection, spell.pool, **kwargs)
             await (self._timed(spell, releasing) if self._timing else releasing)
@@ -138,15 +143,25 @@ class Checkouts(Generic[PoolT, ConnT]):
             # The event loop is gone, and with it all that is counted.
             raise
         except BaseException as exc:
-            self._unanswered.forget(checkout)
             if kwargs and isinstance(exc, TypeError):
                 # Refused for its arguments: it is out still.
+                checkout.ticks = NOT_WAITING
                 self._release_later(checkout)
             else:
+                self._forget(checkout)
                 self.places.free(spell)
             raise
-        self._unanswered.forget(checkout)
+        # As `_forget` does: on the way of every release.
+        key = id(connection)
+        if self.out.get(key) is checkout:
+            del self.out[key]
         self.places.free(spell)
+
+    def _forget(self, checkout: Checkout[PoolT, ConnT]) -> None:
+        """The driver has it: it may have given the same connection to another user already."""
+        key = id(checkout.connection)
+        if self.out.get(key) is checkout:
+            del self.out[key]
 
     def return_later(self, connection: ConnT, spell: Spell[PoolT]) -> None:
         """Give back a connection that is of no use to who took it, without waiting for it."""
@@ -154,11 +169,12 @@ class Checkouts(Generic[PoolT, ConnT]):
 
     def _release_later(self, checkout: Checkout[PoolT, ConnT]) -> None:
         self.out[id(checkout.connection)] = checkout
+        checkout.returning = False
         self._background.spawn(self._release_unless_done(checkout))
 
     async def _release_unless_done(self, checkout: Checkout[PoolT, ConnT]) -> None:
         """By the time this runs its user may have released it, and another may have it."""
-        if self.out.get(id(checkout.connection)) is checkout:
+        if not checkout.returning:
             await self.release(checkout, {})
 
     async def _timed(self, spell: Spell[PoolT], work: Awaitable[None]) -> None:
@@ -206,6 +222,10 @@ class Checkouts(Generic[PoolT, ConnT]):
         finally:
             self.places.free(checkout.spell)
 
+    def _held(self) -> list[Checkout[PoolT, ConnT]]:
+        """Those that a user has."""
+        return [checkout for checkout in self.out.values() if not checkout.returning]
+
     # Following the topology
 
     def _follow(self, before: Topology, after: Topology) -> None:
@@ -217,7 +237,7 @@ class Checkouts(Generic[PoolT, ConnT]):
             self._await_end(spell, max(now, since + self._abandon_timeout))
         for old, new in zip(before, after, strict=True):
             if new.role is Role.SUPERSEDED and old.role is not Role.SUPERSEDED:
-                lost = [c for c in self.out.values() if c.spell.address == new.address]
+                lost = [c for c in self._held() if c.spell.address == new.address]
                 self._end_all(lost, f"{new.address} is superseded by {new.superseded_by}")
                 self.suspect(new.address)
             if old.error is not None and new.serving:
@@ -248,10 +268,10 @@ class Checkouts(Generic[PoolT, ConnT]):
     def _abandon(self, spell: Spell[PoolT]) -> None:
         """A retired spell's time is up."""
         del self._retired[spell]
-        lost = [checkout for checkout in self.out.values() if checkout.spell is spell]
+        lost = [checkout for checkout in self._held() if checkout.spell is spell]
         self._end_all(lost, f"still out on {spell.address} after its pool was retired")
-        for checkout in self._unanswered:
-            if checkout.spell is spell:
+        for checkout in tuple(self.out.values()):
+            if checkout.spell is spell and checkout.returning:
                 self._terminate(checkout)
         self._background.spawn(self._terminate_pool(spell))
         self._some_ended.set()
@@ -304,6 +324,10 @@ class Checkouts(Generic[PoolT, ConnT]):
     def retired(self, address: str) -> list[PoolT]:
         """The host's pools that wait for their last checkouts."""
         return [spell.pool for spell in self._retired if spell.address == address]
+
+    def _may_return(self) -> bool:
+        """Whether anything can still be on its way back: the watchdog stays until then."""
+        return self.loop is not None or bool(self._retired)
 
     async def ended(self) -> None:
         """Until no retired spell waits for a checkout any more."""

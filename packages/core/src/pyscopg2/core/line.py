@@ -3,16 +3,19 @@
 import asyncio
 import heapq
 import itertools
+import math
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Container, Mapping
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypeVar
 
 from pyscopg2.core.selection import Request
 from pyscopg2.core.spell import Spell
 
 FIRST = -1
 """The ticket of one who needed none, and lost its place: all who wait now came later."""
+
+SpellT = TypeVar("SpellT", bound=Spell[Any])
 
 _SPARE = 64
 """So many of the past are remembered at least before they are swept out."""
@@ -33,7 +36,9 @@ class Line:
     """One queue per distinct request, so that a release looks at as many heads as there are kinds
     of requests, however many wait; and one timer, for the one whose time is up first."""
 
-    def __init__(self) -> None:
+    def __init__(self, opened: Callable[[Request], None]) -> None:
+        """``opened`` is told the request of the first who waits with it."""
+        self._opened = opened
         self._queues: dict[Request, OrderedDict[Waiter, None]] = {}
         self._tickets = itertools.count()
         self.waiting = 0
@@ -43,6 +48,8 @@ class Line:
         self._entries = itertools.count()
         """So that no two entries of the heap are alike."""
         self._timer: asyncio.TimerHandle | None = None
+        self._rings_at = math.inf
+        """When that is, on the event loop's clock, in seconds."""
 
     @property
     def requests(self) -> tuple[Request, ...]:
@@ -51,9 +58,10 @@ class Line:
 
     def join(self, request: Request, when: float, ticket: int | None = None) -> Waiter:
         """Stand where the ticket says, or at the end, until the loop's clock shows ``when``."""
-        waiter = Waiter(loop=asyncio.get_running_loop())
+        waiter = Waiter()
         waiter.request = request
         queue = self._queues.get(request)
+        is_first = queue is None
         if queue is None:
             queue = self._queues[request] = OrderedDict()
         queue[waiter] = None
@@ -69,8 +77,10 @@ class Line:
             self._deadlines = [entry for entry in self._deadlines if not entry[-1].done()]
             heapq.heapify(self._deadlines)
         heapq.heappush(self._deadlines, (when, next(self._entries), waiter))
-        if self._timer is None or when < self._timer.when():
+        if when < self._rings_at:
             self._arm(when)
+        if is_first:
+            self._opened(request)
         return waiter
 
     def leave(self, waiter: Waiter) -> None:
@@ -82,18 +92,24 @@ class Line:
             if not queue:
                 del self._queues[waiter.request]
 
-    def pop(self, able: Callable[[Request], bool]) -> Waiter | None:
-        """Take out who came first among those with a request that can be served; None where there
-        is nobody. What they wait for, `asyncio.Future.set_result` hands over."""
+    def pop(self, spell: SpellT, candidates: Mapping[Request, Container[SpellT]]) -> Waiter | None:
+        """Take out who came first among those with a request for which the spell is a candidate;
+        None where there is nobody. What they wait for, `asyncio.Future.set_result` hands over."""
         first: Waiter | None = None
         # A copy: who was cancelled may be the last one of a queue.
-        for request in tuple(self._queues):
-            if able(request):
-                head = self._head(request)
+        for request, queue in tuple(self._queues.items()):
+            if spell in candidates[request]:
+                first_here = next(iter(queue))
+                head = self._head(request) if first_here.done() else first_here
                 if head is not None and (first is None or head.ticket < first.ticket):
                     first = head
         if first is not None:
-            self.leave(first)
+            # As `leave` does: on the way of every release that somebody waits for.
+            queue = self._queues[first.request]
+            del queue[first]
+            self.waiting -= 1
+            if not queue:
+                del self._queues[first.request]
         return first
 
     def heads(self) -> list[Waiter]:
@@ -135,15 +151,18 @@ class Line:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+            self._rings_at = math.inf
 
     def _arm(self, when: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = asyncio.get_running_loop().call_at(when, self._expire, when)
+        self._rings_at = when
 
     def _expire(self, now: float) -> None:
         """Send those away whose time is up; ``now`` is what the timer was set to."""
         self._timer = None
+        self._rings_at = math.inf
         now = max(now, asyncio.get_running_loop().time())
         while self._deadlines:
             when, _, waiter = self._deadlines[0]

@@ -28,6 +28,18 @@ Choose = Callable[[list[Any]], Candidate]
 """`BalancerPolicy.choose`."""
 
 
+class Candidates(dict[Request, list[Spell[PoolT]]]):
+    """Per request the spells that may serve it now, with a free place or without: found when they
+    are first asked for, and to be cleared at each change of a role or a spell."""
+
+    def __init__(self, find: Callable[[Request], list[Spell[PoolT]]]) -> None:
+        self._find = find
+
+    def __missing__(self, request: Request) -> list[Spell[PoolT]]:
+        spells = self[request] = self._find(request)
+        return spells
+
+
 class Places(Generic[PoolT]):
     """Gives out places by the rules of `selection` and the policy's choice."""
 
@@ -51,9 +63,10 @@ class Places(Generic[PoolT]):
         self._demand = demand
         self._emptied = emptied
         self._spells: dict[str, Spell[PoolT]] = {}
-        self._line = Line()
-        self._candidates: dict[Request, list[Spell[PoolT]]] = {}
-        """Per request, until the next change of a role or a spell."""
+        self.line = Line(self._see_to)
+        """For those who `take` nothing: what `Line.join` gives becomes the spell on which a place
+        is counted for them already; None when the time is up."""
+        self.candidates = Candidates(self._find)
         self._look: asyncio.TimerHandle | None = None
         self.revision = 0
         """Counts the changes of roles and spells."""
@@ -61,12 +74,12 @@ class Places(Generic[PoolT]):
     @property
     def starving(self) -> bool:
         """Whether somebody waits for a role that nobody has."""
-        return any(not self.candidates(request) for request in self._line.requests)
+        return any(not self.candidates[request] for request in self.line.requests)
 
     @property
     def doubtful(self) -> bool:
         """Whether a master is overdue with its answer, so that there may be a new one already."""
-        return any(spell.overdue for spell in self.candidates(Request()))
+        return any(spell.overdue for spell in self.candidates[Request()])
 
     @property
     def spells(self) -> list[Spell[PoolT]]:
@@ -78,19 +91,14 @@ class Places(Generic[PoolT]):
         """The present spell with this driver pool; None where there is none any more."""
         return next((s for s in self._spells.values() if s.pool is pool), None)
 
-    def candidates(self, request: Request) -> list[Spell[PoolT]]:
-        """The spells that may serve ``request`` now, with a free place or without."""
-        spells = self._candidates.get(request)
-        if spells is None:
-            present = (self._spells.get(host.address) for host in eligible(self._topology, request))
-            spells = [spell for spell in present if spell is not None and not spell.suspended]
-            spells = [spell for spell in spells if not spell.overdue] or spells
-            self._candidates[request] = spells
-        return spells
+    def _find(self, request: Request) -> list[Spell[PoolT]]:
+        present = (self._spells.get(host.address) for host in eligible(self._topology, request))
+        spells = [spell for spell in present if spell is not None and not spell.suspended]
+        return [spell for spell in spells if not spell.overdue] or spells
 
     def take(self, request: Request) -> Spell[PoolT] | None:
         """Choose a host and count a place on it, in one step; None where no place is free."""
-        spells = self._candidates.get(request) or self.candidates(request)
+        spells = self.candidates[request]
         if len(spells) == 1:
             spell = spells[0]
             if spell.in_use >= spell.limit:
@@ -109,27 +117,15 @@ class Places(Generic[PoolT]):
         spell.in_use += 1
         return spell
 
-    def join(self, request: Request, when: float, ticket: int | None) -> Waiter:
-        """Stand in line for a place, at the end or where the ticket says.
-
-        Await what this returns, and `leave` where that raises: it is the spell on which a place is
-        counted for the waiter already; None when the event loop's clock shows ``when``.
-        `ValueError`: the one pool that is asked for has been retired.
-        """
-        if request.pool_id is not None and all(
-            id(spell.pool) != request.pool_id for spell in self._spells.values()
-        ):
+    def require(self, pool_id: int) -> None:
+        """`ValueError`: the one pool that is asked for has been retired."""
+        if all(id(spell.pool) != pool_id for spell in self._spells.values()):
             raise _retired()
-        waiter = self._line.join(request, when, ticket)
-        if not self._candidates.get(request):  # which `take` has filled in
-            self._demand()
-        if self._look is None:
-            self._look_later()
-        return waiter
 
     def leave(self, waiter: Waiter) -> None:
-        """Wait no longer. A place that was handed over in the same turn goes to the next."""
-        self._line.leave(waiter)
+        """Stand in `line` no longer, because what `Line.join` gave was awaited, and raised. A
+        place that was handed over in the same turn goes to the next."""
+        self.line.leave(waiter)
         if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
             spell = waiter.result()
             if spell is not None:
@@ -142,7 +138,7 @@ class Places(Generic[PoolT]):
         if spell.retired:
             if not spell.in_use:
                 self._emptied(spell)
-        elif self._line.waiting:
+        elif self.line.waiting:
             self._serve(spell)
 
     def suspend(self, spell: Spell[PoolT]) -> None:
@@ -155,16 +151,18 @@ class Places(Generic[PoolT]):
         if not spell.retired:
             spell.limit = max(0, spell.in_use - 1)
             spell.tried_at = asyncio.get_running_loop().time()
-            self._candidates.clear()
+            self.candidates.clear()
             self._suspect(spell.address)
             # Without it, the overdue ones that it came before may be candidates.
             self._serve_all()
+            if self.starving:
+                self._demand()
 
     def doubt(self, spell: Spell[PoolT], request: Request) -> bool:
         """A connect takes very long, whatever the host's checks say. True where another host has
         a place for who waits for it."""
         self.suspend(spell)
-        others = [each for each in self.candidates(request) if each is not spell]
+        others = [each for each in self.candidates[request] if each is not spell]
         return any(each.in_use < each.limit for each in others)
 
     def mark_overdue(self, address: str) -> None:
@@ -176,10 +174,10 @@ class Places(Generic[PoolT]):
         spell = self._spells.get(address)
         if spell is not None and not spell.overdue:
             spell.overdue = True
-            self._candidates.clear()
+            self.candidates.clear()
             now = asyncio.get_running_loop().time()
             for request in spell.scopes:
-                if spell not in self.candidates(request):
+                if spell not in self.candidates[request]:
                     spell.interrupt(request, now)
             # Where it was the last prompt one, all that are overdue are candidates again.
             self._serve_all()
@@ -203,7 +201,7 @@ class Places(Generic[PoolT]):
         was_suspended = spell.suspended
         spell.limit = max(spell.limit, min(spell.size, spell.in_use + 1))
         if was_suspended:
-            self._candidates.clear()
+            self.candidates.clear()
             self._serve_all()
         else:
             self._serve(spell)
@@ -225,7 +223,7 @@ class Places(Generic[PoolT]):
                 changed |= self._refresh(spell, old, new)
         if changed:
             self.revision += 1
-            self._candidates.clear()
+            self.candidates.clear()
             self._serve_all()
             if self.starving:
                 self._demand()
@@ -235,10 +233,10 @@ class Places(Generic[PoolT]):
         """Send everybody in line away with ``error``, and retire all spells, which it returns."""
         if self._look is not None:
             self._look.cancel()
-        self._line.dissolve(error)
+        self.line.dissolve(error)
         retired = list(self._spells.values())
         self._spells.clear()
-        self._candidates.clear()
+        self.candidates.clear()
         self.revision += 1
         for spell in retired:
             spell.retire(asyncio.get_running_loop().time())
@@ -253,7 +251,7 @@ class Places(Generic[PoolT]):
         if spell is None:
             return ()
         spell.retire(asyncio.get_running_loop().time())
-        self._line.turn_away(Request(pool_id=id(spell.pool)), _retired())
+        self.line.turn_away(Request(pool_id=id(spell.pool)), _retired())
         return (spell,)
 
     def _refresh(self, spell: Spell[PoolT], old: HostState, new: HostState) -> bool:
@@ -285,7 +283,7 @@ class Places(Generic[PoolT]):
     def _serve(self, spell: Spell[PoolT]) -> None:
         """Hand the free places of one spell to those who came first among the eligible."""
         while spell.in_use < spell.limit:
-            waiter = self._line.pop(lambda request: spell in self.candidates(request))
+            waiter = self.line.pop(spell, self.candidates)
             if waiter is None:
                 return
             spell.in_use += 1
@@ -293,7 +291,7 @@ class Places(Generic[PoolT]):
 
     def _serve_all(self) -> None:
         """Hand out all free places, distributed as the policy says."""
-        while any(self._try_to_serve(waiter) for waiter in self._line.heads()):
+        while any(self._try_to_serve(waiter) for waiter in self.line.heads()):
             pass
 
     def _try_to_serve(self, waiter: Waiter) -> bool:
@@ -301,11 +299,18 @@ class Places(Generic[PoolT]):
             spell = self.take(waiter.request)
         except Exception as exc:
             # The policy's fault: told to the one for whom it was asked.
-            self._line.fail(waiter, exc)
+            self.line.fail(waiter, exc)
             return True
         if spell is not None:
-            self._line.serve(waiter, spell)
+            self.line.serve(waiter, spell)
         return spell is not None
+
+    def _see_to(self, request: Request) -> None:
+        """The first who waits with this request has come."""
+        if not self.candidates[request]:
+            self._demand()
+        if self._look is None:
+            self._look_later()
 
     def _look_later(self) -> None:
         returns = {spell: spell.returns for spell in self._spells.values()}
@@ -315,10 +320,10 @@ class Places(Generic[PoolT]):
     def _look_for_stuck_hosts(self, returns: dict[Spell[PoolT], int]) -> None:
         """Suspect the hosts that somebody waits for and that gave nothing back meanwhile."""
         self._look = None
-        if not self._line.waiting:
+        if not self.line.waiting:
             return
-        for request in self._line.requests:
-            for spell in self.candidates(request):
+        for request in self.line.requests:
+            for spell in self.candidates[request]:
                 if spell.returns == returns.get(spell):
                     self._suspect(spell.address)
         self._look_later()
