@@ -42,6 +42,8 @@ class Trouble:
         self._stalled = -STALL_GAP
         self._timers: list[asyncio.TimerHandle] = []
         self.over = False
+        self.silent = False
+        """Some flow has died without a sign: who looks at its connection sees nothing."""
 
     def is_settled(self, server: FakeServer) -> bool:
         """Whether it has been well for so long that the manager must know it."""
@@ -242,6 +244,7 @@ class Trouble:
         for flow in server.flows:
             if flow.is_established:
                 flow.is_cut = True
+                self.silent = True
 
     # And back
 
