@@ -1,6 +1,7 @@
 """One deadline for each acquire, bounded releases, and blocks that end honestly."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -392,3 +393,89 @@ async def test_an_end_that_raises_at_once_gives_the_connection_back() -> None:
             async with bench.manager.acquire():
                 pass
         assert in_use(bench.manager) == 0
+
+
+# Drivers that have a connection back before they say so
+
+
+class Early(FakeAdapter):
+    """Says that a release is done when the gate is open, and again when it is told to."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.gate = asyncio.Event()
+        self.returned: list[Callable[[], None]] = []
+
+    async def return_to_pool(
+        self,
+        connection: FakeConnection,
+        pool: FakePool,
+        returned: Callable[[], None],
+        /,
+        **kwargs: Any,
+    ) -> None:
+        self.returned.append(returned)
+        await pool.release(connection, **kwargs)
+        returned()
+        await self.gate.wait()
+
+
+def early(bench: Bench) -> Early:
+    assert isinstance(bench.adapter, Early)
+    return bench.adapter
+
+
+@virtual
+async def test_who_waits_gets_what_came_back_before_its_release_ends() -> None:
+    async with Bench(replicas=0, size=1, adapter=Early) as bench:
+        adapter = early(bench)
+        held = await bench.manager.acquire()
+        waiter = start(bench.manager.acquire())
+        await settle()
+        releasing = start(bench.manager.release(held))
+        assert await waiter is held
+        assert not releasing.done()
+        assert in_use(bench.manager) == 1
+        # It is the waiter's by now, and no watchdog bites it for the release that goes on.
+        await asyncio.sleep(10)
+        assert await waiter.result().fetch_scalar("select 1") == 1
+        adapter.gate.set()
+        await releasing
+        assert in_use(bench.manager) == 1
+        await bench.manager.release(held)
+        assert in_use(bench.manager) == 0
+
+
+@pytest.mark.parametrize("in_time", [True, False])
+@virtual
+async def test_a_place_is_free_once_however_often_the_driver_says_so(in_time: bool) -> None:
+    async with Bench(replicas=0, size=1, adapter=Early) as bench:
+        adapter = early(bench)
+        held = await bench.manager.acquire()
+        waiters = [start(bench.manager.acquire()) for _ in range(2)]
+        await settle()
+        if not in_time:
+            bench["db1"].freeze()
+        releasing = start(bench.manager.release(held))
+        await (waiters[0] if in_time else settle())
+        releasing.cancel()
+        await asyncio.wait([releasing])
+        bench["db1"].thaw()
+        await waiters[0]
+        (returned,) = adapter.returned
+        returned()
+        await settle()
+        assert in_use(bench.manager) == 1
+        assert not waiters[1].done()
+        adapter.gate.set()
+        await bench.manager.release(await waiters[0])
+        await bench.manager.release(await waiters[1])
+        assert in_use(bench.manager) == 0
+
+
+@virtual
+async def test_nobody_waits_so_nothing_is_told_early() -> None:
+    async with Bench(replicas=0, adapter=Early) as bench:
+        adapter = early(bench)
+        await bench.manager.release(await bench.manager.acquire())
+        assert adapter.returned == []

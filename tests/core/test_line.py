@@ -1,42 +1,47 @@
 import math
+from typing import Any
 
 import pytest
-from tests.core.conftest import virtual
+from tests.core.conftest import now, virtual
 
-from pyscopg2.core.line import FIRST, Line, Waiter
+from pyscopg2.core.line import FIRST, Line
+from pyscopg2.core.queue import Queue, Waiter
 from pyscopg2.core.selection import Request
 from pyscopg2.core.spell import Spell
 
-WRITE = Request()
-READ = Request(read_only=True)
 FOREVER = math.inf
-FALL_BACK = Request(read_only=True, fallback_master=True)
+
+
+class Bench:
+    """A line with three queues; all know their candidates, none at first."""
+
+    def __init__(self) -> None:
+        self.opened: list[Queue[object]] = []
+        self.line: Line[object] = Line(lambda queue: queue.candidates or [], self.opened.append)
+        self.write = Queue[object](Request())
+        self.read = Queue[object](Request(read_only=True))
+        self.fall_back = Queue[object](Request(read_only=True, fallback_master=True))
+
+    def join(self, *queues: Queue[object]) -> list[Waiter]:
+        return [self.line.join(queue, FOREVER) for queue in queues]
 
 
 def spell() -> Spell[object]:
     return Spell("db1:5432", object(), 11)
 
 
-def ignore(request: Request) -> None:
-    """Nobody needs to know who waits."""
-
-
-def join(line: Line, request: Request) -> Waiter:
-    return line.join(request, FOREVER)
-
-
 @virtual
 async def test_an_empty_line() -> None:
-    line = Line(ignore)
-    assert not line.waiting
-    assert (line.waiting, line.requests, line.heads()) == (0, (), [])
-    assert line.pop(spell(), {}) is None
+    line = Bench().line
+    assert (line.waiting, line.queues, line.heads()) == (0, (), [])
+    assert line.pop(spell()) is None
 
 
 @virtual
-async def test_the_heads_are_the_first_of_each_kind_by_their_tickets() -> None:
-    line = Line(ignore)
-    waiters = [join(line, request) for request in (READ, WRITE, READ, FALL_BACK, WRITE)]
+async def test_the_heads_are_the_first_of_each_queue_by_their_tickets() -> None:
+    bench = Bench()
+    line, read, write = bench.line, bench.read, bench.write
+    waiters = bench.join(read, write, read, bench.fall_back, write)
     assert line.waiting == 5
     assert line.heads() == [waiters[0], waiters[1], waiters[3]]
     line.serve(waiters[0], spell())
@@ -44,45 +49,51 @@ async def test_the_heads_are_the_first_of_each_kind_by_their_tickets() -> None:
     line.serve(waiters[1], spell())
     line.serve(waiters[2], spell())
     assert line.heads() == waiters[3:]
-    assert set(line.requests) == {FALL_BACK, WRITE}
+    assert set(line.queues) == {bench.fall_back, write}
 
 
 @virtual
 async def test_who_is_served_has_left() -> None:
-    line = Line(ignore)
-    waiter, place = join(line, READ), spell()
-    line.serve(waiter, place)
-    assert not line.waiting
+    bench = Bench()
+    (waiter,), place = bench.join(bench.read), spell()
+    bench.line.serve(waiter, place)
+    assert not bench.line.waiting
     assert await waiter is place
-    line.leave(waiter)
+    bench.line.leave(waiter)
+    assert not bench.line.waiting
 
 
 @virtual
 async def test_who_was_cancelled_and_could_not_leave_yet_is_passed_over() -> None:
-    line = Line(ignore)
-    gone, next_ = join(line, READ), join(line, READ)
+    bench = Bench()
+    line, place = bench.line, spell()
+    bench.read.reconsider([place])
+    gone, next_ = bench.join(bench.read, bench.read)
     gone.cancel()
     assert line.heads() == [next_]
-    next_.cancel()
+    assert line.pop(place) is next_
     assert line.heads() == []
-    assert not line.waiting
+    assert line.pop(place) is None
+    line.leave(gone)
+    assert (line.waiting, line.queues) == (0, ())
 
 
 @virtual
 async def test_leaving_any_number_of_times() -> None:
-    line = Line(ignore)
-    waiter, other = join(line, READ), join(line, READ)
-    line.leave(waiter)
-    line.leave(waiter)
-    assert line.heads() == [other]
+    bench = Bench()
+    waiter, other = bench.join(bench.read, bench.read)
+    bench.line.leave(waiter)
+    bench.line.leave(waiter)
+    assert bench.line.heads() == [other]
+    assert bench.line.waiting == 1
 
 
 @virtual
 async def test_the_line_dissolves() -> None:
-    line = Line(ignore)
-    waiters = [join(line, request) for request in (READ, WRITE, READ)]
-    line.dissolve(LookupError("closed"))
-    assert not line.waiting
+    bench = Bench()
+    waiters = bench.join(bench.read, bench.write, bench.read)
+    bench.line.dissolve(LookupError("closed"))
+    assert not bench.line.waiting
     for waiter in waiters:
         with pytest.raises(LookupError):
             await waiter
@@ -90,27 +101,29 @@ async def test_the_line_dissolves() -> None:
 
 @virtual
 async def test_it_dissolves_also_in_the_turn_in_which_somebody_was_cancelled() -> None:
-    line = Line(ignore)
-    gone, other = join(line, READ), join(line, READ)
+    bench = Bench()
+    gone, other = bench.join(bench.read, bench.read)
     gone.cancel()
-    line.dissolve(LookupError("closed"))
-    assert not line.waiting
+    bench.line.dissolve(LookupError("closed"))
     with pytest.raises(LookupError):
         await other
+    bench.line.leave(gone)
+    assert not bench.line.waiting
 
 
 @virtual
 async def test_who_comes_back_stands_where_it_stood() -> None:
-    line = Line(ignore)
-    one, two, three = join(line, READ), join(line, READ), join(line, READ)
+    bench = Bench()
+    line, read = bench.line, bench.read
+    one, two, three = bench.join(read, read, read)
     line.serve(one, spell())
     line.serve(two, spell())
-    again_two = line.join(READ, FOREVER, two.ticket)
+    again_two = line.join(read, FOREVER, two.ticket)
     assert line.heads() == [again_two]
-    again_one = line.join(READ, FOREVER, one.ticket)
+    again_one = line.join(read, FOREVER, one.ticket)
     assert line.heads() == [again_one]
-    before_all = line.join(READ, FOREVER, FIRST)
-    other = join(line, WRITE)
+    before_all = line.join(read, FOREVER, FIRST)
+    (other,) = bench.join(bench.write)
     order: list[Waiter] = []
     while heads := line.heads():
         order.append(heads[0])
@@ -121,35 +134,61 @@ async def test_who_comes_back_stands_where_it_stood() -> None:
 
 @virtual
 async def test_the_first_who_can_be_served_is_taken_out() -> None:
-    line = Line(ignore)
-    reader, gone, writer, other = [join(line, request) for request in (READ, WRITE, WRITE, READ)]
-    gone.cancel()
+    bench = Bench()
+    line, read, write = bench.line, bench.read, bench.write
     master, any_role = spell(), spell()
-    candidates = {WRITE: [master, any_role], READ: [any_role]}
-    assert line.pop(master, candidates) is writer
-    assert line.requests == (READ,)
-    assert line.pop(master, candidates) is None
-    assert [line.pop(any_role, candidates) for _ in range(3)] == [reader, other, None]
+    write.reconsider([master, any_role])
+    read.reconsider([any_role])
+    reader, writer, other = bench.join(read, write, read)
+    assert line.pop(master) is writer
+    assert line.queues == (read,)
+    assert line.pop(master) is None
+    assert [line.pop(any_role) for _ in range(3)] == [reader, other, None]
     assert line.waiting == 0
 
 
 @virtual
-async def test_all_heads_may_have_been_cancelled() -> None:
-    line = Line(ignore)
+async def test_candidates_that_are_not_known_are_found_out() -> None:
     place = spell()
-    for waiter in [join(line, READ), join(line, READ)]:
-        waiter.cancel()
-    assert line.pop(place, {READ: [place]}) is None
-    assert (line.waiting, line.requests) == (0, ())
+    line = Line[Any](lambda queue: [place] if queue.request.read_only else [], lambda _: None)
+    line.join(Queue(Request()), FOREVER)
+    reader = line.join(Queue(Request(read_only=True)), FOREVER)
+    assert line.pop(place) is reader
+    assert line.pop(place) is None
 
 
 @virtual
-async def test_the_first_of_each_kind_is_told_of() -> None:
-    told: list[Request] = []
-    line = Line(told.append)
-    waiters = [join(line, request) for request in (READ, READ, WRITE, READ)]
-    assert told == [READ, WRITE]
+async def test_a_queue_that_had_nobody_is_told_of() -> None:
+    bench = Bench()
+    read, write = bench.read, bench.write
+    waiters = bench.join(read, read, write, read)
+    assert bench.opened == [read, write]
     for waiter in waiters:
-        line.serve(waiter, spell())
-    join(line, READ)
-    assert told == [READ, WRITE, READ]
+        bench.line.serve(waiter, spell())
+    bench.join(read)
+    assert bench.opened == [read, write, read]
+
+
+@virtual
+async def test_each_waits_until_its_own_time_is_up() -> None:
+    bench = Bench()
+    began = now()
+    waiters = {bench.line.join(bench.read, began + after): after for after in (3, 1, 2)}
+    for waiter in sorted(waiters, key=waiters.__getitem__):
+        assert await waiter is None
+        assert now() - began == pytest.approx(waiters[waiter], abs=1e-3)
+    assert not bench.line.waiting
+
+
+@virtual
+async def test_the_deadlines_of_many_are_not_looked_through_for_each_of_them() -> None:
+    bench = Bench()
+    many = bench.join(*[bench.read] * 10_000)
+    began = now()
+    for step in range(1, 101):
+        waiter = bench.line.join(bench.write, began + step * 1e-4)
+        assert await waiter is None
+        # One look in 20 ms, at the most: it takes a tenth of that.
+        assert now() - began <= step * 1e-4 + 0.021 * step
+    assert now() - began >= 99 * 0.02
+    assert not any(waiter.done() for waiter in many)

@@ -255,6 +255,13 @@ async def create_with_asyncpgs_own_reset(self: Any, target: Any, /, **options: A
     return await asyncpg.create_pool(target.to_uri(), **options)
 
 
+async def return_too_early(
+    self: Any, connection: Any, pool: Any, returned: Callable[[], None], /, **kwargs: Any
+) -> None:
+    returned()
+    await right.release_to_pool(connection, pool, **kwargs)
+
+
 async def release_and_count(self: Any, connection: Any, pool: Any, /) -> None:
     self.notes["released"] = self.notes.get("released", 0) + 1
     await pool.release(connection)
@@ -492,6 +499,12 @@ WRONG = [
         "assert 4 == 3",
         release_to_pool=release_and_count,
         get_pool_freesize=freesize_by_count,
+    ),
+    wrong(
+        "what_is_said_to_be_back_can_be_taken_at_once",
+        "the driver did not have it yet",
+        {"broken": False},
+        return_to_pool=return_too_early,
     ),
     *(
         wrong(

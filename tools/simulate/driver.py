@@ -164,3 +164,20 @@ class WatchedAdapter(FakeAdapter):
         if query in (RICH_QUERY, PLAIN_QUERY):
             self._listener.answered(connection.address, answer)
         return answer
+
+
+class EarlyAdapter(WatchedAdapter):
+    """The driver's pool has a connection back some turns of the loop before it says so."""
+
+    async def return_to_pool(
+        self,
+        connection: FakeConnection,
+        pool: FakePool,
+        returned: Callable[[], None],
+        /,
+        **kwargs: Any,
+    ) -> None:
+        await self.release_to_pool(connection, pool, **kwargs)
+        returned()
+        for _ in range(2):
+            await asyncio.sleep(0)

@@ -85,7 +85,7 @@ MUTATIONS = (
     Mutation(
         "who may serve is looked up once and for all",
         f"{PLACES}.follow",
-        "self.candidates.clear()",
+        "self._reconsider()",
         "pass",
     ),
     Mutation(
@@ -97,9 +97,9 @@ MUTATIONS = (
     ),
     Mutation(
         "a place is handed to one who is cancelled already",
-        f"{LINE}._head",
-        "if not head.done():",
-        "if True:",
+        f"{LINE}.pop",
+        "queue.head() if next_.done() else next_",
+        "next_",
         hint=501,
     ),
     Mutation(
@@ -131,7 +131,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a waiter is left behind when its time is up",
-        f"{LINE}._expire",
+        f"{LINE}._look",
         "waiter.set_result(None)",
         "pass",
     ),
@@ -158,8 +158,14 @@ MUTATIONS = (
     Mutation(
         "a terminated connection is released twice",
         f"{CHECKOUT}.release",
-        "if checkout.ended:",
+        "if checkout.stage is Stage.ENDED:",
         "if False:",
+    ),
+    Mutation(
+        "a place that came back early comes back again",
+        f"{CHECKOUT}.release",
+        "if checkout.stage is Stage.RETURNING:",
+        "if True:",
     ),
     Mutation(
         "the deadline of a connect is not armed",

@@ -71,6 +71,8 @@ class Plan:
     ending: str
     amid: bool
     """Whether the end comes amid the trouble."""
+    returns_early: bool
+    """Whether the driver has a connection back before it says so."""
 
     @classmethod
     def of(cls, seed: int) -> "Plan":
@@ -100,6 +102,7 @@ class Plan:
             fault_gap=roll.choice((0.1, 0.2, 0.5)),
             ending=roll.choice(ENDINGS),
             amid=roll.random() < 0.4,
+            returns_early=roll.random() < 0.5,
         )
 
     @property

@@ -20,7 +20,7 @@ from pyscopg2.core.topology import HostState, Role, Topology
 from pyscopg2.testing.fake import FakeConnection, FakeNetwork, FakePool, FakeQuirks
 from pyscopg2.testing.fake_server import FakeError, FakeServer
 
-from .driver import Guest, SimulationLoop, WatchedAdapter
+from .driver import EarlyAdapter, Guest, SimulationLoop, WatchedAdapter
 from .oracle import Oracle
 from .plan import Plan, dice
 from .trace import BrokenInvariant, Trace
@@ -87,7 +87,8 @@ class World:
             notices_breaks=plan.notices_breaks,
             terminate_pool_suspends=plan.terminate_pool_suspends,
         )
-        self.adapter = WatchedAdapter(self.network, self.quirks, self)
+        driver = EarlyAdapter if plan.returns_early else WatchedAdapter
+        self.adapter = driver(self.network, self.quirks, self)
         kind = type("PoolManager", (WatchedManager,), {"adapter": self.adapter})
         self.manager: WatchedManager = kind(
             self.network.dsn,

@@ -127,6 +127,7 @@ class BasePoolManager(Generic[PoolT, ConnT]):
             abandon_timeout=_seconds("abandon_timeout", abandon_timeout),
             timing=getattr(policy, "needs_latency", False),
         )
+        self._masters = self._checkouts.places.queue(Request())
         self._monitors = {
             address: Monitor(
                 target,
@@ -168,7 +169,7 @@ class BasePoolManager(Generic[PoolT, ConnT]):
         if not read_only:
             if master_as_replica_weight is not None:
                 raise ValueError("master_as_replica_weight is for reads: read_only=True")
-            request = _MASTERS
+            queue = self._masters
         else:
             weight = self._weight
             if master_as_replica_weight is not None:
@@ -180,15 +181,16 @@ class BasePoolManager(Generic[PoolT, ConnT]):
                 ),
                 masters_too=weight > 0 and random.random() < weight,
             )
+            queue = self._checkouts.places.queue(request)
         timeout = self._acquire_timeout if timeout is None else _timeout(timeout)
-        return AcquireContext(self._checkouts, request, timeout, kwargs)
+        return AcquireContext(self._checkouts, queue, timeout, kwargs)
 
     def acquire_master(
         self, timeout: float | None = None, **kwargs: Any
     ) -> AcquireContext[PoolT, ConnT]:
         """`acquire` of a master."""
         timeout = self._acquire_timeout if timeout is None else _timeout(timeout)
-        return AcquireContext(self._checkouts, _MASTERS, timeout, kwargs)
+        return AcquireContext(self._checkouts, self._masters, timeout, kwargs)
 
     def acquire_replica(
         self,
@@ -225,8 +227,8 @@ class BasePoolManager(Generic[PoolT, ConnT]):
         """
         if not self._closed:
             self._spell(pool)
-        request = Request(pool_id=id(pool))
-        return AcquireContext(self._checkouts, request, self._acquire_timeout, kwargs)
+        queue = self._checkouts.places.queue(Request(pool_id=id(pool)))
+        return AcquireContext(self._checkouts, queue, self._acquire_timeout, kwargs)
 
     async def release_to_pool(self, connection: ConnT, pool: PoolT, **kwargs: Any) -> None:
         """Give back what `acquire_from_pool` gave.
@@ -529,9 +531,6 @@ class BasePoolManager(Generic[PoolT, ConnT]):
 
     def __repr__(self) -> str:
         return f"<{type(self).__module__}.{type(self).__qualname__}: {self.topology}>"
-
-
-_MASTERS = Request()
 
 
 def _all_ready(topology: Topology) -> bool:

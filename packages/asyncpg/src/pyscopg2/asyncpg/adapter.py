@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlencode
 
 import asyncpg
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from asyncpg import Connection, Pool, Record
-    from asyncpg.pool import PoolConnectionProxy
+    from asyncpg.pool import PoolAcquireContext, PoolConnectionProxy
 
     from pyscopg2.core.dsn import Target
 
@@ -48,6 +49,9 @@ _KNOWN = {
 
 _CUT_OFF = (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, OSError)
 """What a pending query raises when its connection is terminated."""
+
+_returned: ContextVar[Callable[[], None]] = ContextVar("_returned")
+"""Who is to be told when the connection that is being reset here comes free."""
 
 
 class AsyncpgAdapter:
@@ -92,14 +96,26 @@ class AsyncpgAdapter:
     async def terminate_pool(self, pool: Pool[Record], /) -> None:
         pool.terminate()
 
-    def acquire_from_pool(
-        self, pool: Pool[Record], /, **kwargs: Any
-    ) -> Awaitable[PoolConnectionProxy[Record]]:
-        return pool.acquire(**kwargs)
+    # asyncpg's own: a function between would cost every acquire.
+    acquire_from_pool = staticmethod(
+        cast("Callable[..., PoolAcquireContext[Record]]", asyncpg.Pool.acquire)
+    )
 
     def release_to_pool(
         self, connection: PoolConnectionProxy[Record], pool: Pool[Record], /, **kwargs: Any
     ) -> Awaitable[None]:
+        return pool.release(connection, **kwargs) if kwargs else pool.release(connection)
+
+    def return_to_pool(
+        self,
+        connection: PoolConnectionProxy[Record],
+        pool: Pool[Record],
+        returned: Callable[[], None],
+        /,
+        **kwargs: Any,
+    ) -> Awaitable[None]:
+        # The task in which asyncpg resets the connection gets a copy of this context.
+        _returned.set(returned)
         return pool.release(connection, **kwargs)
 
     def terminate_connection(self, connection: PoolConnectionProxy[Record], /) -> None:
@@ -152,6 +168,8 @@ def _quiet_reset(
         except _CUT_OFF:
             if not connection.is_closed():
                 raise
+        else:
+            _tell()
 
     return quiet
 
@@ -166,6 +184,15 @@ async def _reset(connection: Connection[Record]) -> None:
         except _CUT_OFF:
             if not connection.is_closed():
                 raise
+            return
+    _tell()
+
+
+def _tell() -> None:
+    """In this step of the event loop asyncpg's pool takes the connection back."""
+    returned = _returned.get(None)
+    if returned is not None:
+        returned()
 
 
 def _known_options() -> set[str]:

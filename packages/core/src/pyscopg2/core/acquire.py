@@ -13,13 +13,13 @@ from typing import Any, NoReturn
 
 from pyscopg2.core.adapter import ConnT, PoolT
 from pyscopg2.core.alarm import Alarm
-from pyscopg2.core.checkout import Checkout, Checkouts
+from pyscopg2.core.checkout import Checkout, Checkouts, Stage
 from pyscopg2.core.deadline import Interrupted, Steps, within
 from pyscopg2.core.errors import AcquireTimeoutError
 from pyscopg2.core.faults import is_misuse, is_suspicious
 from pyscopg2.core.line import FIRST
 from pyscopg2.core.places import PATIENCE, RETRY_GAP
-from pyscopg2.core.selection import Request
+from pyscopg2.core.queue import Queue
 from pyscopg2.core.spell import Spell
 from pyscopg2.core.watchdog import NOT_WAITING
 
@@ -35,22 +35,20 @@ class AcquireContext(Checkout[PoolT, ConnT]):
     The errors are those of `BasePoolManager.acquire`.
     """
 
-    __slots__ = ("_begun", "_checkouts", "_kwargs", "_request", "_timeout")
+    __slots__ = ("_checkouts", "_kwargs", "_queue", "_timeout")
 
     def __init__(
         self,
         checkouts: Checkouts[PoolT, ConnT],
-        request: Request,
+        queue: Queue[PoolT],
         timeout: float,
         kwargs: dict[str, Any],
     ) -> None:
         # What `Checkout` does, once more: a call costs every acquire.
+        self.stage = Stage.NEW
         self.ticks = NOT_WAITING
-        self.returning = False
-        self.ended = False
-        self._begun = False
         self._checkouts = checkouts
-        self._request = request
+        self._queue = queue
         self._timeout = timeout
         self._kwargs = kwargs
 
@@ -67,28 +65,25 @@ class AcquireContext(Checkout[PoolT, ConnT]):
         Every other failure of a host is tried elsewhere, or there again after its next good check.
         `RuntimeError`: this acquire has been used before.
         """
-        if self._begun:
+        if self.stage is not Stage.NEW:
             raise RuntimeError("this acquire was awaited or entered before: call acquire() again")
-        self._begun = True
+        self.stage = Stage.OUT
         checkouts = self._checkouts
-        if asyncio.get_running_loop() is not checkouts.loop:
+        loop = asyncio.get_running_loop()
+        if loop is not checkouts.loop:
             checkouts.start()
         places = checkouts.places
-        request = self._request
+        queue = self._queue
         # Set when there is something to wait for: nothing was awaited until then.
         when: float | None = None
         ticket: int | None = None
         failure: Exception | None = None
         while True:
-            spell = places.take(request)
+            spell = places.take(queue)
             if spell is None:
-                if checkouts.closed is not None:
-                    raise checkouts.closed
-                if request.pool_id is not None:
-                    places.require(request.pool_id)
                 if when is None:
-                    when = _now() + self._timeout
-                waiter = places.line.join(request, when, ticket)
+                    when = loop.time() + self._timeout
+                waiter = places.line.join(queue, when, ticket)
                 revision = places.revision
                 try:
                     spell = await waiter
@@ -98,20 +93,26 @@ class AcquireContext(Checkout[PoolT, ConnT]):
                 if spell is None:
                     self._give_up(failure)
                 ticket = waiter.ticket
-                if revision != places.revision and spell not in places.candidates[request]:
+                if revision != places.revision and spell not in places.candidates(queue):
                     # The host was lost between the hand-over and this step.
                     places.free(spell)
+                    checkouts.raise_if_closed()
                     continue
-            revision = places.revision
             try:
-                steps = checkouts.adapter.acquire_from_pool(spell.pool, **self._kwargs).__await__()
+                kwargs = self._kwargs
+                acquiring = (
+                    checkouts.adapter.acquire_from_pool(spell.pool, **kwargs)
+                    if kwargs
+                    else checkouts.adapter.acquire_from_pool(spell.pool)
+                )
+                steps = acquiring.__await__()
                 try:
                     pending = next(steps)
                 except StopIteration as stop:
                     connection: ConnT = stop.value
                 else:
                     if when is None:
-                        when = _now() + self._timeout
+                        when = loop.time() + self._timeout
                     connection = await self._connect(spell, steps, pending, when)
             except Interrupted:
                 places.free(spell)
@@ -128,18 +129,16 @@ class AcquireContext(Checkout[PoolT, ConnT]):
             else:
                 if spell.limit != spell.size:
                     places.trust(spell)
-                if revision == places.revision or spell in places.candidates[request]:
-                    self.connection = connection
-                    self.spell = spell
-                    checkouts.out[id(connection)] = self
-                    return connection
-                # The host's role changed while the driver was connecting.
-                checkouts.return_later(connection, spell)
+                self.connection = connection
+                self.spell = spell
+                checkouts.out[id(connection)] = self
+                return connection
+            checkouts.raise_if_closed()
             # The place is lost, but not the turn.
             ticket = FIRST if ticket is None else ticket
             if when is None:
-                when = _now() + self._timeout
-            elif _now() + _RESOLUTION >= when:
+                when = loop.time() + self._timeout
+            elif loop.time() + _RESOLUTION >= when:
                 self._give_up(failure)
 
     async def _connect(
@@ -147,9 +146,11 @@ class AcquireContext(Checkout[PoolT, ConnT]):
     ) -> ConnT:
         """The rest of an acquire that the driver could not finish at once."""
         checkouts = self._checkouts
+        places = checkouts.places
+        revision = places.revision
         loop = asyncio.get_running_loop()
         scope = asyncio.timeout_at(when)
-        scopes = spell.scopes.setdefault(self._request, {})
+        scopes = spell.scopes.setdefault(self._queue.request, {})
         scopes[scope] = None
         suspicion = loop.call_later(PATIENCE, checkouts.suspect, spell.address)
         # The host's checks may be well, over the connection that is open, while connects hang.
@@ -158,17 +159,21 @@ class AcquireContext(Checkout[PoolT, ConnT]):
         try:
             leave = partial(checkouts.leave_to_itself, spell)
             connection = await within(scope, steps, pending, leave)
-            checkouts.places.prove(spell)
-            return connection
+            places.prove(spell)
         finally:
             del scopes[scope]
             suspicion.cancel()
             doubt.cancel()
+        if revision != places.revision and spell not in places.candidates(self._queue):
+            # The host's role changed meanwhile.
+            checkouts.return_later(connection, spell)
+            raise Interrupted
+        return connection
 
     def _doubt(self, spell: Spell[PoolT], scope: asyncio.Timeout) -> None:
         """A connect takes very long: who waits for it goes elsewhere, if there is a place, and no
         others come here but for what is open."""
-        if self._checkouts.places.doubt(spell, self._request) and not scope.expired():
+        if self._checkouts.places.doubt(spell, self._queue) and not scope.expired():
             scope.reschedule(_now())
 
     def _give_up(self, failure: Exception | None) -> NoReturn:
@@ -176,7 +181,7 @@ class AcquireContext(Checkout[PoolT, ConnT]):
         if failure is None:
             failure = next((host.error for host in topology if host.hopeless), None)
         raise AcquireTimeoutError(
-            f"no connection to {self._request} within the deadline: {topology}"
+            f"no connection to {self._queue.request} within the deadline: {topology}"
         ) from failure
 
     # Giving back
@@ -193,12 +198,13 @@ class AcquireContext(Checkout[PoolT, ConnT]):
         terminated, whereupon it fails. An error of the block, or of its end, that tells of a
         change on the host makes that suspected.
         """
-        if not self._begun:
+        stage = self.stage
+        if stage is Stage.NEW:
             raise RuntimeError("this acquire has not been entered")
         checkouts = self._checkouts
         ending = None
         # Otherwise the block has given its connection back by itself: it may be another user's.
-        if not self.returning:
+        if stage is Stage.OUT or stage is Stage.ENDED:
             try:
                 ending = checkouts.adapter.end_block(self.connection, exc)
             except BaseException as error:
@@ -220,7 +226,7 @@ class AcquireContext(Checkout[PoolT, ConnT]):
             if exc is not None and is_suspicious(exc, checkouts.adapter.sqlstate):
                 checkouts.suspect(self.spell.address)
             # Somebody else may have given it back meanwhile: their release is watched still.
-            if not self.returning:
+            if self.stage is Stage.OUT or self.stage is Stage.ENDED:
                 try:
                     await checkouts.release(self, {})
                 except Exception:

@@ -17,7 +17,7 @@ These rules hold for all of them:
 - Pools and connections are told apart by identity. They need not be hashable.
 """
 
-from collections.abc import Awaitable, Container
+from collections.abc import Awaitable, Callable, Container
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from pyscopg2.core.dsn import Target
@@ -140,4 +140,25 @@ class TakesExtraParams(Protocol):
     @property
     def extra_params(self) -> bool | Container[str]:
         """All of them (asyncpg makes them settings of the session), or those contained."""
+        ...
+
+
+_PoolT = TypeVar("_PoolT", contravariant=True)
+_ConnT = TypeVar("_ConnT", contravariant=True)
+
+
+@runtime_checkable
+class ReturnsEarly(Protocol[_PoolT, _ConnT]):
+    """What an adapter may add: its driver's pool has a connection back some turns of the event loop
+    before the driver says so. Who waits for one need not wait for these."""
+
+    def return_to_pool(
+        self, connection: _ConnT, pool: _PoolT, returned: Callable[[], None], /, **kwargs: Any
+    ) -> Awaitable[None]:
+        """`release_to_pool`, which calls ``returned`` in the very step of the event loop in which
+        the connection comes free, just before or after.
+
+        Where it does not, because the connection is broken or the driver late, what the awaitable
+        ends with counts alone. Called again, or later than that, ``returned`` does nothing.
+        """
         ...

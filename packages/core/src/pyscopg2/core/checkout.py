@@ -7,9 +7,11 @@ taken from the driver is given back to it exactly once, and its place is free on
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from enum import Enum, auto
+from functools import partial
 from typing import Any, Generic
 
-from pyscopg2.core.adapter import Adapter, ConnT, PoolT
+from pyscopg2.core.adapter import Adapter, ConnT, PoolT, ReturnsEarly
 from pyscopg2.core.background import Background
 from pyscopg2.core.deadline import resume
 from pyscopg2.core.places import Choose, Places
@@ -21,21 +23,37 @@ from pyscopg2.core.watchdog import NOT_WAITING, Watchdog
 logger = logging.getLogger("pyscopg2")
 
 
+class Stage(Enum):
+    """Of a connection's way through a user's hands, in this order."""
+
+    NEW = auto()
+    """Nobody has asked for it."""
+    OUT = auto()
+    """It is being taken, or a user has it."""
+    ENDED = auto()
+    """A user has it, but the manager has terminated it, and gives it back by itself."""
+    RETURNING = auto()
+    """The user has given it back; its place is not free yet."""
+    BACK = auto()
+    """It may be another user's."""
+
+
+_HELD = frozenset({Stage.OUT, Stage.ENDED})
+"""A user has it."""
+
+
 class Checkout(Generic[PoolT, ConnT]):
     """A connection that is out, or will be."""
 
-    __slots__ = ("connection", "ended", "returning", "spell", "ticks")
+    __slots__ = ("connection", "spell", "stage", "ticks")
 
     connection: ConnT
     spell: Spell[PoolT]
 
     def __init__(self) -> None:
+        self.stage = Stage.NEW
         self.ticks = NOT_WAITING
         """Of the `Watchdog`, while the end of a block or a release waits for its answer."""
-        self.returning = False
-        """It is on its way back, or was refused there: its user has it no more."""
-        self.ended = False
-        """The manager has terminated it, and gives it back to the driver by itself."""
 
 
 class Checkouts(Generic[PoolT, ConnT]):
@@ -61,8 +79,7 @@ class Checkouts(Generic[PoolT, ConnT]):
         self.adapter = adapter
         self.loop: asyncio.AbstractEventLoop | None = None
         """The one in which connections may be taken; None before the start and after the end."""
-        self.closed: Exception | None = None
-        """For those who come too late."""
+        self._closed: Exception | None = None
         self.start = start
         self.suspect = suspect
         self.refresh_timeout = refresh_timeout
@@ -70,6 +87,9 @@ class Checkouts(Generic[PoolT, ConnT]):
         self._background = background
         self._abandon_timeout = abandon_timeout
         self._timing = timing
+        self._early: ReturnsEarly[PoolT, ConnT] | None = (
+            adapter if isinstance(adapter, ReturnsEarly) else None
+        )
         self.places: Places[PoolT] = Places(
             store.topology,
             choose,
@@ -101,10 +121,15 @@ class Checkouts(Generic[PoolT, ConnT]):
         self.loop = loop
         self._watchdog.start()
 
+    def raise_if_closed(self) -> None:
+        """Raises the error given to `close`: nothing is handed out any more."""
+        if self._closed is not None:
+            raise self._closed
+
     def holder(self, connection: ConnT) -> Checkout[PoolT, ConnT] | None:
         """The checkout of a connection that a user has; None where it is not one of ours."""
         checkout = self.out.get(id(connection))
-        return None if checkout is None or checkout.returning else checkout
+        return checkout if checkout is not None and checkout.stage in _HELD else None
 
     def register(self, connection: ConnT, spell: Spell[PoolT]) -> None:
         """Count a connection that was taken from the driver's pool by hand."""
@@ -127,17 +152,24 @@ class Checkouts(Generic[PoolT, ConnT]):
         refresh timeout, it is terminated. Of one that the manager has terminated before, only the
         record is dropped.
         """
-        connection = checkout.connection
-        spell = checkout.spell
-        checkout.returning = True
-        if checkout.ended:
+        if checkout.stage is Stage.ENDED:
+            checkout.stage = Stage.BACK
             self._forget(checkout)
             return
+        checkout.stage = Stage.RETURNING
+        connection = checkout.connection
+        spell = checkout.spell
         if self.adapter.is_connection_closed(connection):
             self.suspect(spell.address)
         checkout.ticks = 0
         try:
-            releasing = self.adapter.release_to_pool(connection, spell.pool, **kwargs)
+            if self._early is not None and self.places.line.waiting:
+                vacate = partial(self._vacate, checkout)
+                releasing = self._early.return_to_pool(connection, spell.pool, vacate, **kwargs)
+            elif kwargs:
+                releasing = self.adapter.release_to_pool(connection, spell.pool, **kwargs)
+            else:
+                releasing = self.adapter.release_to_pool(connection, spell.pool)
             await (self._timed(spell, releasing) if self._timing else releasing)
         except GeneratorExit:
             # The event loop is gone, and with it all that is counted.
@@ -149,13 +181,15 @@ class Checkouts(Generic[PoolT, ConnT]):
                 self._release_later(checkout)
             else:
                 self._forget(checkout)
-                self.places.free(spell)
+                self._vacate(checkout)
             raise
-        # As `_forget` does: on the way of every release.
+        # As `_forget` and `_vacate` do: on the way of every release.
         key = id(connection)
         if self.out.get(key) is checkout:
             del self.out[key]
-        self.places.free(spell)
+        if checkout.stage is Stage.RETURNING:
+            checkout.stage = Stage.BACK
+            self.places.free(spell)
 
     def _forget(self, checkout: Checkout[PoolT, ConnT]) -> None:
         """The driver has it: it may have given the same connection to another user already."""
@@ -163,18 +197,27 @@ class Checkouts(Generic[PoolT, ConnT]):
         if self.out.get(key) is checkout:
             del self.out[key]
 
+    def _vacate(self, checkout: Checkout[PoolT, ConnT]) -> None:
+        """The driver has it, and may give it to who waits for its place."""
+        if checkout.stage is Stage.RETURNING:
+            checkout.stage = Stage.BACK
+            checkout.ticks = NOT_WAITING
+            self.places.free(checkout.spell)
+
     def return_later(self, connection: ConnT, spell: Spell[PoolT]) -> None:
-        """Give back a connection that is of no use to who took it, without waiting for it."""
+        """Give back a connection that is of no use to who took it, without waiting for it. It keeps
+        a place meanwhile."""
+        spell.in_use += 1
         self._release_later(_taken(connection, spell))
 
     def _release_later(self, checkout: Checkout[PoolT, ConnT]) -> None:
         self.out[id(checkout.connection)] = checkout
-        checkout.returning = False
+        checkout.stage = Stage.OUT
         self._background.spawn(self._release_unless_done(checkout))
 
     async def _release_unless_done(self, checkout: Checkout[PoolT, ConnT]) -> None:
         """By the time this runs its user may have released it, and another may have it."""
-        if not checkout.returning:
+        if checkout.stage in _HELD:
             await self.release(checkout, {})
 
     async def _timed(self, spell: Spell[PoolT], work: Awaitable[None]) -> None:
@@ -209,7 +252,7 @@ class Checkouts(Generic[PoolT, ConnT]):
     def _end(self, checkout: Checkout[PoolT, ConnT]) -> None:
         """Terminate a connection that is out and give it back to the driver: its user gets an
         error now, and the user's own release of it, later, does nothing."""
-        checkout.ended = True
+        checkout.stage = Stage.ENDED
         self.adapter.terminate_connection(checkout.connection)
         self._background.spawn(self._bury(checkout))
 
@@ -224,7 +267,7 @@ class Checkouts(Generic[PoolT, ConnT]):
 
     def _held(self) -> list[Checkout[PoolT, ConnT]]:
         """Those that a user has."""
-        return [checkout for checkout in self.out.values() if not checkout.returning]
+        return [checkout for checkout in self.out.values() if checkout.stage in _HELD]
 
     # Following the topology
 
@@ -271,13 +314,13 @@ class Checkouts(Generic[PoolT, ConnT]):
         lost = [checkout for checkout in self._held() if checkout.spell is spell]
         self._end_all(lost, f"still out on {spell.address} after its pool was retired")
         for checkout in tuple(self.out.values()):
-            if checkout.spell is spell and checkout.returning:
+            if checkout.spell is spell and checkout.stage is Stage.RETURNING:
                 self._terminate(checkout)
         self._background.spawn(self._terminate_pool(spell))
         self._some_ended.set()
 
     def _end_all(self, checkouts: Iterable[Checkout[PoolT, ConnT]], why: str) -> None:
-        lost = [checkout for checkout in checkouts if not checkout.ended]
+        lost = [checkout for checkout in checkouts if checkout.stage is Stage.OUT]
         if lost:
             logger.warning("connections terminated: %d, %s", len(lost), why)
         for checkout in lost:
@@ -310,7 +353,7 @@ class Checkouts(Generic[PoolT, ConnT]):
         The pools close with their last checkouts; what is out after ``timeout`` seconds is
         terminated. Called again, the shorter time counts.
         """
-        self.closed = error
+        self._closed = error
         self.loop = None
         now = asyncio.get_running_loop().time()
         for spell in (*self.places.close(error), *self._retired):
@@ -339,6 +382,7 @@ class Checkouts(Generic[PoolT, ConnT]):
 def _taken(connection: ConnT, spell: Spell[PoolT]) -> Checkout[PoolT, ConnT]:
     """The record of a connection that nobody waits for who has another."""
     checkout = Checkout[PoolT, ConnT]()
+    checkout.stage = Stage.OUT
     checkout.connection = connection
     checkout.spell = spell
     return checkout

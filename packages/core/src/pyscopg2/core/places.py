@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable
 from typing import Any, Generic, cast
 
 from pyscopg2.core.adapter import PoolT
-from pyscopg2.core.line import Line, Waiter
+from pyscopg2.core.line import Line
+from pyscopg2.core.queue import Queue, Waiter
 from pyscopg2.core.selection import Candidate, Request, eligible
 from pyscopg2.core.spell import Spell
 from pyscopg2.core.topology import HostState, Topology
@@ -26,18 +27,6 @@ FORGOTTEN = 1.0
 
 Choose = Callable[[list[Any]], Candidate]
 """`BalancerPolicy.choose`."""
-
-
-class Candidates(dict[Request, list[Spell[PoolT]]]):
-    """Per request the spells that may serve it now, with a free place or without: found when they
-    are first asked for, and to be cleared at each change of a role or a spell."""
-
-    def __init__(self, find: Callable[[Request], list[Spell[PoolT]]]) -> None:
-        self._find = find
-
-    def __missing__(self, request: Request) -> list[Spell[PoolT]]:
-        spells = self[request] = self._find(request)
-        return spells
 
 
 class Places(Generic[PoolT]):
@@ -63,10 +52,11 @@ class Places(Generic[PoolT]):
         self._demand = demand
         self._emptied = emptied
         self._spells: dict[str, Spell[PoolT]] = {}
-        self.line = Line(self._see_to)
+        self._queues: dict[Request, Queue[PoolT]] = {}
+        self._masters = self.queue(Request())
+        self.line = Line(self.candidates, self._see_to)
         """For those who `take` nothing: what `Line.join` gives becomes the spell on which a place
         is counted for them already; None when the time is up."""
-        self.candidates = Candidates(self._find)
         self._look: asyncio.TimerHandle | None = None
         self.revision = 0
         """Counts the changes of roles and spells."""
@@ -74,12 +64,12 @@ class Places(Generic[PoolT]):
     @property
     def starving(self) -> bool:
         """Whether somebody waits for a role that nobody has."""
-        return any(not self.candidates[request] for request in self.line.requests)
+        return any(not self.candidates(queue) for queue in self.line.queues)
 
     @property
     def doubtful(self) -> bool:
         """Whether a master is overdue with its answer, so that there may be a new one already."""
-        return any(spell.overdue for spell in self.candidates[Request()])
+        return any(spell.overdue for spell in self.candidates(self._masters))
 
     @property
     def spells(self) -> list[Spell[PoolT]]:
@@ -91,21 +81,43 @@ class Places(Generic[PoolT]):
         """The present spell with this driver pool; None where there is none any more."""
         return next((s for s in self._spells.values() if s.pool is pool), None)
 
-    def _find(self, request: Request) -> list[Spell[PoolT]]:
-        present = (self._spells.get(host.address) for host in eligible(self._topology, request))
-        spells = [spell for spell in present if spell is not None and not spell.suspended]
-        return [spell for spell in spells if not spell.overdue] or spells
+    def queue(self, request: Request) -> Queue[PoolT]:
+        """Of all who ask for this."""
+        queue = self._queues.get(request)
+        if queue is None:
+            queue = self._queues[request] = Queue(request)
+        return queue
 
-    def take(self, request: Request) -> Spell[PoolT] | None:
-        """Choose a host and count a place on it, in one step; None where no place is free."""
-        spells = self.candidates[request]
-        if len(spells) == 1:
-            spell = spells[0]
+    def candidates(self, queue: Queue[PoolT]) -> list[Spell[PoolT]]:
+        """The spells that may serve it now, with a free place or without."""
+        spells = queue.candidates
+        if spells is None:
+            hosts = eligible(self._topology, queue.request)
+            present = (self._spells.get(host.address) for host in hosts)
+            spells = [spell for spell in present if spell is not None and not spell.suspended]
+            spells = [spell for spell in spells if not spell.overdue] or spells
+            queue.reconsider(spells)
+        return spells
+
+    def _reconsider(self) -> None:
+        """Who may serve whom has changed."""
+        for queue in self._queues.values():
+            queue.reconsider(None)
+
+    def take(self, queue: Queue[PoolT]) -> Spell[PoolT] | None:
+        """Choose a host and count a place on it, in one step; None where no place is free.
+
+        `ValueError`: the one pool that is asked for has been retired.
+        """
+        spell = queue.sole
+        if spell is not None:
             if spell.in_use >= spell.limit:
                 return None
             spell.in_use += 1
             return spell
-        free = [spell for spell in spells if spell.in_use < spell.limit]
+        free = [spell for spell in self.candidates(queue) if spell.in_use < spell.limit]
+        if queue.retired:
+            raise _retired()
         if not free:
             return None
         spell = free[0]
@@ -116,11 +128,6 @@ class Places(Generic[PoolT]):
             spell = cast(Spell[PoolT], chosen)
         spell.in_use += 1
         return spell
-
-    def require(self, pool_id: int) -> None:
-        """`ValueError`: the one pool that is asked for has been retired."""
-        if all(id(spell.pool) != pool_id for spell in self._spells.values()):
-            raise _retired()
 
     def leave(self, waiter: Waiter) -> None:
         """Stand in `line` no longer, because what `Line.join` gave was awaited, and raised. A
@@ -134,11 +141,11 @@ class Places(Generic[PoolT]):
     def free(self, spell: Spell[PoolT]) -> None:
         """One place less in use: whoever is next in line gets it."""
         spell.in_use -= 1
-        spell.returns += 1
         if spell.retired:
             if not spell.in_use:
                 self._emptied(spell)
         elif self.line.waiting:
+            spell.returns += 1
             self._serve(spell)
 
     def suspend(self, spell: Spell[PoolT]) -> None:
@@ -151,18 +158,18 @@ class Places(Generic[PoolT]):
         if not spell.retired:
             spell.limit = max(0, spell.in_use - 1)
             spell.tried_at = asyncio.get_running_loop().time()
-            self.candidates.clear()
+            self._reconsider()
             self._suspect(spell.address)
             # Without it, the overdue ones that it came before may be candidates.
             self._serve_all()
             if self.starving:
                 self._demand()
 
-    def doubt(self, spell: Spell[PoolT], request: Request) -> bool:
+    def doubt(self, spell: Spell[PoolT], queue: Queue[PoolT]) -> bool:
         """A connect takes very long, whatever the host's checks say. True where another host has
         a place for who waits for it."""
         self.suspend(spell)
-        others = [each for each in self.candidates[request] if each is not spell]
+        others = [each for each in self.candidates(queue) if each is not spell]
         return any(each.in_use < each.limit for each in others)
 
     def mark_overdue(self, address: str) -> None:
@@ -174,10 +181,10 @@ class Places(Generic[PoolT]):
         spell = self._spells.get(address)
         if spell is not None and not spell.overdue:
             spell.overdue = True
-            self.candidates.clear()
+            self._reconsider()
             now = asyncio.get_running_loop().time()
             for request in spell.scopes:
-                if spell not in self.candidates[request]:
+                if spell not in self.candidates(self.queue(request)):
                     spell.interrupt(request, now)
             # Where it was the last prompt one, all that are overdue are candidates again.
             self._serve_all()
@@ -201,7 +208,7 @@ class Places(Generic[PoolT]):
         was_suspended = spell.suspended
         spell.limit = max(spell.limit, min(spell.size, spell.in_use + 1))
         if was_suspended:
-            self.candidates.clear()
+            self._reconsider()
             self._serve_all()
         else:
             self._serve(spell)
@@ -223,7 +230,7 @@ class Places(Generic[PoolT]):
                 changed |= self._refresh(spell, old, new)
         if changed:
             self.revision += 1
-            self.candidates.clear()
+            self._reconsider()
             self._serve_all()
             if self.starving:
                 self._demand()
@@ -236,7 +243,7 @@ class Places(Generic[PoolT]):
         self.line.dissolve(error)
         retired = list(self._spells.values())
         self._spells.clear()
-        self.candidates.clear()
+        self._reconsider()
         self.revision += 1
         for spell in retired:
             spell.retire(asyncio.get_running_loop().time())
@@ -251,7 +258,11 @@ class Places(Generic[PoolT]):
         if spell is None:
             return ()
         spell.retire(asyncio.get_running_loop().time())
-        self.line.turn_away(Request(pool_id=id(spell.pool)), _retired())
+        queue = self._queues.pop(Request(pool_id=id(spell.pool)), None)
+        if queue is not None:
+            queue.retired = True
+            queue.reconsider([])
+            self.line.turn_away(queue, _retired())
         return (spell,)
 
     def _refresh(self, spell: Spell[PoolT], old: HostState, new: HostState) -> bool:
@@ -282,8 +293,9 @@ class Places(Generic[PoolT]):
 
     def _serve(self, spell: Spell[PoolT]) -> None:
         """Hand the free places of one spell to those who came first among the eligible."""
+        pop = self.line.pop
         while spell.in_use < spell.limit:
-            waiter = self.line.pop(spell, self.candidates)
+            waiter = pop(spell)
             if waiter is None:
                 return
             spell.in_use += 1
@@ -296,7 +308,7 @@ class Places(Generic[PoolT]):
 
     def _try_to_serve(self, waiter: Waiter) -> bool:
         try:
-            spell = self.take(waiter.request)
+            spell = self.take(waiter.queue)
         except Exception as exc:
             # The policy's fault: told to the one for whom it was asked.
             self.line.fail(waiter, exc)
@@ -305,9 +317,9 @@ class Places(Generic[PoolT]):
             self.line.serve(waiter, spell)
         return spell is not None
 
-    def _see_to(self, request: Request) -> None:
-        """The first who waits with this request has come."""
-        if not self.candidates[request]:
+    def _see_to(self, queue: Queue[PoolT]) -> None:
+        """The first who waits there has come."""
+        if not self.candidates(queue):
             self._demand()
         if self._look is None:
             self._look_later()
@@ -322,8 +334,8 @@ class Places(Generic[PoolT]):
         self._look = None
         if not self.line.waiting:
             return
-        for request in self.line.requests:
-            for spell in self.candidates[request]:
+        for queue in self.line.queues:
+            for spell in self.candidates(queue):
                 if spell.returns == returns.get(spell):
                     self._suspect(spell.address)
         self._look_later()

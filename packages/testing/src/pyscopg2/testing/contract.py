@@ -41,7 +41,7 @@ from typing import Any, Generic, TypeVar, cast
 import psutil
 import pytest
 
-from pyscopg2.core.adapter import Adapter, ConnT, PoolT
+from pyscopg2.core.adapter import Adapter, ConnT, PoolT, ReturnsEarly
 from pyscopg2.core.dsn import Target, parse_dsn
 from pyscopg2.testing.cluster import LocalCluster, Node
 
@@ -605,6 +605,55 @@ class AdapterContract(Generic[PoolT, ConnT]):
         bench.run(main())
         gc.collect()
         assert not unheard
+
+    @pytest.mark.parametrize("broken", [False, True], ids=["healthy", "broken"])
+    def test_what_is_said_to_be_back_can_be_taken_at_once(
+        self, bench: "Bench[PoolT, ConnT]", broken: bool
+    ) -> None:
+        """By an adapter that says so: then the driver's acquire need not wait for it any more."""
+        if not isinstance(bench.adapter, ReturnsEarly):
+            pytest.skip("the adapter does not return early")
+        early = cast("ReturnsEarly[PoolT, ConnT]", bench.adapter)
+
+        async def main() -> None:
+            async with bench.pool(1, 1) as pool:
+                took: list[ConnT | None] = []
+                over = True
+
+                def take() -> None:
+                    steps = bench.adapter.acquire_from_pool(pool).__await__()
+                    try:
+                        next(steps)
+                    except StopIteration as stop:
+                        took.append(stop.value)
+                    else:
+                        steps.close()
+                        took.append(None)
+
+                def returned() -> None:
+                    nonlocal over
+                    if not over:
+                        over = True
+                        asyncio.get_running_loop().call_soon(take)
+
+                other = await bench.acquire(pool)
+                for _ in range(3):
+                    connection = await bench.acquire(pool)
+                    if broken:
+                        bench.adapter.terminate_connection(connection)
+                    over = False
+                    await asyncio.wait_for(early.return_to_pool(connection, pool, returned), SOON)
+                    # By now it is free in any case; a broken one may have come back in silence.
+                    over = True
+                    if took or not broken:
+                        (taken,) = took
+                        assert taken is not None, "the driver did not have it yet"
+                        await bench.release(taken, pool)
+                        took.clear()
+                await bench.release(other, pool)
+                await bench.all_places_are_free(pool)
+
+        bench.run(main())
 
     @pytest.mark.parametrize("frozen", [False, True], ids=["healthy", "frozen"])
     def test_terminating_a_connection_ends_its_pending_query_at_once(
