@@ -405,6 +405,7 @@ class Early(FakeAdapter):
         super().__init__(*args)
         self.gate = asyncio.Event()
         self.returned: list[Callable[[], None]] = []
+        self.is_silent = False
 
     async def return_to_pool(
         self,
@@ -416,7 +417,8 @@ class Early(FakeAdapter):
     ) -> None:
         self.returned.append(returned)
         await pool.release(connection, **kwargs)
-        returned()
+        if not self.is_silent:
+            returned()
         await self.gate.wait()
 
 
@@ -471,6 +473,25 @@ async def test_a_place_is_free_once_however_often_the_driver_says_so(in_time: bo
         await bench.manager.release(await waiters[0])
         await bench.manager.release(await waiters[1])
         assert in_use(bench.manager) == 0
+
+
+@pytest.mark.parametrize("broken", [True, False])
+@virtual
+async def test_a_connection_of_which_nothing_is_said_is_taken_for_broken(broken: bool) -> None:
+    async with Bench(replicas=0, size=1, adapter=Early, refresh_delay=60) as bench:
+        adapter = early(bench)
+        adapter.gate.set()
+        adapter.is_silent = broken
+        held = await bench.manager.acquire()
+        await asyncio.sleep(1)
+        waiter = start(bench.manager.acquire())
+        await settle()
+        queries = bench["db1"].queries
+        await bench.manager.release(held)
+        # Less than the time after which who waits makes a host suspected.
+        await asyncio.sleep(0.04)
+        assert (bench["db1"].queries > queries) is broken
+        await waiter
 
 
 @virtual

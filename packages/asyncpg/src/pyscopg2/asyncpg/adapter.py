@@ -51,7 +51,8 @@ _CUT_OFF = (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, OSError)
 """What a pending query raises when its connection is terminated."""
 
 _returned: ContextVar[Callable[[], None]] = ContextVar("_returned")
-"""Who is to be told when the connection that is being reset here comes free."""
+"""Who is to be told when the connection that is being reset here comes free: in the step of the
+event loop in which its reset ends."""
 
 
 class AsyncpgAdapter:
@@ -169,7 +170,9 @@ def _quiet_reset(
             if not connection.is_closed():
                 raise
         else:
-            _tell()
+            returned = _returned.get(None)
+            if returned is not None:
+                returned()
 
     return quiet
 
@@ -185,11 +188,6 @@ async def _reset(connection: Connection[Record]) -> None:
             if not connection.is_closed():
                 raise
             return
-    _tell()
-
-
-def _tell() -> None:
-    """In this step of the event loop asyncpg's pool takes the connection back."""
     returned = _returned.get(None)
     if returned is not None:
         returned()

@@ -198,11 +198,9 @@ class AcquireContext(Checkout[PoolT, ConnT]):
         terminated, whereupon it fails. An error of the block, or of its end, that tells of a
         change on the host makes that suspected.
         """
-        stage = self.stage
-        if stage is Stage.NEW:
-            raise RuntimeError("this acquire has not been entered")
         checkouts = self._checkouts
         ending = None
+        stage = self.stage
         # Otherwise the block has given its connection back by itself: it may be another user's.
         if stage is Stage.OUT or stage is Stage.ENDED:
             try:
@@ -212,6 +210,8 @@ class AcquireContext(Checkout[PoolT, ConnT]):
             if ending is None and exc is None:
                 # The usual case: one coroutine, not two.
                 return checkouts.release(self, {})
+        elif stage is Stage.NEW:
+            raise RuntimeError("this acquire has not been entered")
         return self._end_block(exc, ending)
 
     async def _end_block(self, exc: BaseException | None, ending: Awaitable[None] | None) -> None:

@@ -158,7 +158,8 @@ class ReturnsEarly(Protocol[_PoolT, _ConnT]):
         """`release_to_pool`, which calls ``returned`` in the very step of the event loop in which
         the connection comes free, just before or after.
 
-        Where it does not, because the connection is broken or the driver late, what the awaitable
-        ends with counts alone. Called again, or later than that, ``returned`` does nothing.
+        It says so of each that comes back sound: where it does not, the place is free when the
+        awaitable ends, and the host is suspected. Called again, or after that, ``returned`` does
+        nothing. The core asks for this only while somebody waits.
         """
         ...

@@ -159,13 +159,14 @@ class Checkouts(Generic[PoolT, ConnT]):
         checkout.stage = Stage.RETURNING
         connection = checkout.connection
         spell = checkout.spell
-        if self.adapter.is_connection_closed(connection):
+        early = self._early if self.places.line.waiting else None
+        if early is None and self.adapter.is_connection_closed(connection):
             self.suspect(spell.address)
         checkout.ticks = 0
         try:
-            if self._early is not None and self.places.line.waiting:
+            if early is not None:
                 vacate = partial(self._vacate, checkout)
-                releasing = self._early.return_to_pool(connection, spell.pool, vacate, **kwargs)
+                releasing = early.return_to_pool(connection, spell.pool, vacate, **kwargs)
             elif kwargs:
                 releasing = self.adapter.release_to_pool(connection, spell.pool, **kwargs)
             else:
@@ -189,6 +190,9 @@ class Checkouts(Generic[PoolT, ConnT]):
             del self.out[key]
         if checkout.stage is Stage.RETURNING:
             checkout.stage = Stage.BACK
+            if early is not None:
+                # The driver would have said so of a sound one.
+                self.suspect(spell.address)
             self.places.free(spell)
 
     def _forget(self, checkout: Checkout[PoolT, ConnT]) -> None:
