@@ -68,7 +68,8 @@ def _select(contender: Contender) -> Batch:
     return batch
 
 
-def _crowd(contender: Contender) -> Batch:
+def crowd(contender: Contender) -> Batch:
+    """`TASKS` tasks at once."""
     one = _select(contender)
 
     async def batch(count: int) -> None:
@@ -91,7 +92,7 @@ class Case(NamedTuple):
 CASES = {
     "acquire": Case(_acquire),
     "select 1": Case(_select),
-    "100 tasks on 10": Case(_crowd, share=TASKS),
+    "100 tasks on 10": Case(crowd, share=TASKS),
     "acquire, one core": Case(_acquire, place=on_one_core),
     "select 1, one core": Case(_select, place=on_one_core),
 }
@@ -135,7 +136,7 @@ async def _measure(
                 batches = {contender.name: case.batch(contender) for contender in contenders}
                 # All connections are open by then.
                 for contender in contenders:
-                    await _crowd(contender)(1)
+                    await crowd(contender)(1)
                 with case.place():
                     sampled = await sample(batches, rounds=max(1, rounds // SESSIONS))
                 for who, seconds in sampled.items():

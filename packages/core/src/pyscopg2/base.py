@@ -128,6 +128,13 @@ class BasePoolManager(Generic[PoolT, ConnT]):
             timing=getattr(policy, "needs_latency", False),
         )
         self._masters = self._checkouts.places.queue(Request())
+        self._reads = {
+            (fallback, masters_too): self._checkouts.places.queue(
+                Request(True, fallback_master=fallback, masters_too=masters_too)
+            )
+            for fallback in (False, True)
+            for masters_too in (False, True)
+        }
         self._monitors = {
             address: Monitor(
                 target,
@@ -174,14 +181,10 @@ class BasePoolManager(Generic[PoolT, ConnT]):
             weight = self._weight
             if master_as_replica_weight is not None:
                 weight = _weight(master_as_replica_weight)
-            request = Request(
-                read_only=True,
-                fallback_master=(
-                    self._fallback_master if fallback_master is None else fallback_master
-                ),
-                masters_too=weight > 0 and random.random() < weight,
-            )
-            queue = self._checkouts.places.queue(request)
+            if fallback_master is None:
+                fallback_master = self._fallback_master
+            masters_too = weight > 0 and random.random() < weight
+            queue = self._reads[bool(fallback_master), masters_too]
         timeout = self._acquire_timeout if timeout is None else _timeout(timeout)
         return AcquireContext(self._checkouts, queue, timeout, kwargs)
 
