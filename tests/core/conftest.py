@@ -15,7 +15,7 @@ from typing import Any, Literal, ParamSpec, Self, TypeVar, cast
 import pytest
 
 from pyscopg2.base import BasePoolManager
-from pyscopg2.core.checkout import Stage
+from pyscopg2.core.checkout import OUT
 from pyscopg2.core.topology import Observation
 from pyscopg2.testing.fake import FakeAdapter, FakeConnection, FakeNetwork, FakePool, FakeQuirks
 from pyscopg2.testing.fake_server import FakeServer
@@ -161,7 +161,7 @@ def in_use(manager: Manager) -> int:
 def out(manager: Manager) -> list[FakeConnection]:
     """What users have, but for those that the manager has terminated."""
     checkouts = manager._checkouts.out.values()
-    return [each.connection for each in checkouts if each.stage is Stage.OUT]
+    return [each.connection for each in checkouts if each.stage is OUT]
 
 
 def suspect(manager: Manager, address: str) -> None:

@@ -158,13 +158,13 @@ MUTATIONS = (
     Mutation(
         "a terminated connection is released twice",
         f"{CHECKOUT}.release",
-        "if checkout.stage is Stage.ENDED:",
+        "if checkout.stage is ENDED:",
         "if False:",
     ),
     Mutation(
         "a place that came back early comes back again",
         f"{CHECKOUT}.release",
-        "if checkout.stage is Stage.RETURNING:",
+        "if checkout.stage is RETURNING:",
         "if True:",
     ),
     Mutation(

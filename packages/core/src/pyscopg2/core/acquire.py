@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from pyscopg2.core.adapter import ConnT, PoolT
 from pyscopg2.core.alarm import Alarm
-from pyscopg2.core.checkout import Checkout, Checkouts, Stage
+from pyscopg2.core.checkout import ENDED, NEW, OUT, Checkout, Checkouts
 from pyscopg2.core.deadline import Interrupted, Steps, within
 from pyscopg2.core.errors import AcquireTimeoutError
 from pyscopg2.core.faults import is_misuse, is_suspicious
@@ -45,7 +45,7 @@ class AcquireContext(Checkout[PoolT, ConnT]):
         kwargs: dict[str, Any],
     ) -> None:
         # What `Checkout` does, once more: a call costs every acquire.
-        self.stage = Stage.NEW
+        self.stage = NEW
         self.ticks = NOT_WAITING
         self._checkouts = checkouts
         self._queue = queue
@@ -65,9 +65,9 @@ class AcquireContext(Checkout[PoolT, ConnT]):
         Every other failure of a host is tried elsewhere, or there again after its next good check.
         `RuntimeError`: this acquire has been used before.
         """
-        if self.stage is not Stage.NEW:
+        if self.stage is not NEW:
             raise RuntimeError("this acquire was awaited or entered before: call acquire() again")
-        self.stage = Stage.OUT
+        self.stage = OUT
         checkouts = self._checkouts
         loop = asyncio.get_running_loop()
         if loop is not checkouts.loop:
@@ -202,7 +202,7 @@ class AcquireContext(Checkout[PoolT, ConnT]):
         ending = None
         stage = self.stage
         # Otherwise the block has given its connection back by itself: it may be another user's.
-        if stage is Stage.OUT or stage is Stage.ENDED:
+        if stage is OUT or stage is ENDED:
             try:
                 ending = checkouts.adapter.end_block(self.connection, exc)
             except BaseException as error:
@@ -210,7 +210,7 @@ class AcquireContext(Checkout[PoolT, ConnT]):
             if ending is None and exc is None:
                 # The usual case: one coroutine, not two.
                 return checkouts.release(self, {})
-        elif stage is Stage.NEW:
+        elif stage is NEW:
             raise RuntimeError("this acquire has not been entered")
         return self._end_block(exc, ending)
 
@@ -226,7 +226,7 @@ class AcquireContext(Checkout[PoolT, ConnT]):
             if exc is not None and is_suspicious(exc, checkouts.adapter.sqlstate):
                 checkouts.suspect(self.spell.address)
             # Somebody else may have given it back meanwhile: their release is watched still.
-            if self.stage is Stage.OUT or self.stage is Stage.ENDED:
+            if self.stage is OUT or self.stage is ENDED:
                 try:
                     await checkouts.release(self, {})
                 except Exception:

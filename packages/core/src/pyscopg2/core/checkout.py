@@ -38,7 +38,10 @@ class Stage(Enum):
     """It may be another user's."""
 
 
-_HELD = frozenset({Stage.OUT, Stage.ENDED})
+# To read an attribute of an enumeration costs what three of other objects do.
+NEW, OUT, ENDED, RETURNING, BACK = Stage
+
+_HELD = frozenset({OUT, ENDED})
 """A user has it."""
 
 
@@ -51,7 +54,7 @@ class Checkout(Generic[PoolT, ConnT]):
     spell: Spell[PoolT]
 
     def __init__(self) -> None:
-        self.stage = Stage.NEW
+        self.stage = NEW
         self.ticks = NOT_WAITING
         """Of the `Watchdog`, while the end of a block or a release waits for its answer."""
 
@@ -152,11 +155,11 @@ class Checkouts(Generic[PoolT, ConnT]):
         refresh timeout, it is terminated. Of one that the manager has terminated before, only the
         record is dropped.
         """
-        if checkout.stage is Stage.ENDED:
-            checkout.stage = Stage.BACK
+        if checkout.stage is ENDED:
+            checkout.stage = BACK
             self._forget(checkout)
             return
-        checkout.stage = Stage.RETURNING
+        checkout.stage = RETURNING
         connection = checkout.connection
         spell = checkout.spell
         early = self._early if self.places.line.waiting else None
@@ -188,8 +191,8 @@ class Checkouts(Generic[PoolT, ConnT]):
         key = id(connection)
         if self.out.get(key) is checkout:
             del self.out[key]
-        if checkout.stage is Stage.RETURNING:
-            checkout.stage = Stage.BACK
+        if checkout.stage is RETURNING:
+            checkout.stage = BACK
             if early is not None:
                 # The driver would have said so of a sound one.
                 self.suspect(spell.address)
@@ -203,8 +206,8 @@ class Checkouts(Generic[PoolT, ConnT]):
 
     def _vacate(self, checkout: Checkout[PoolT, ConnT]) -> None:
         """The driver has it, and may give it to who waits for its place."""
-        if checkout.stage is Stage.RETURNING:
-            checkout.stage = Stage.BACK
+        if checkout.stage is RETURNING:
+            checkout.stage = BACK
             checkout.ticks = NOT_WAITING
             self.places.free(checkout.spell)
 
@@ -216,7 +219,7 @@ class Checkouts(Generic[PoolT, ConnT]):
 
     def _release_later(self, checkout: Checkout[PoolT, ConnT]) -> None:
         self.out[id(checkout.connection)] = checkout
-        checkout.stage = Stage.OUT
+        checkout.stage = OUT
         self._background.spawn(self._release_unless_done(checkout))
 
     async def _release_unless_done(self, checkout: Checkout[PoolT, ConnT]) -> None:
@@ -256,7 +259,7 @@ class Checkouts(Generic[PoolT, ConnT]):
     def _end(self, checkout: Checkout[PoolT, ConnT]) -> None:
         """Terminate a connection that is out and give it back to the driver: its user gets an
         error now, and the user's own release of it, later, does nothing."""
-        checkout.stage = Stage.ENDED
+        checkout.stage = ENDED
         self.adapter.terminate_connection(checkout.connection)
         self._background.spawn(self._bury(checkout))
 
@@ -318,13 +321,13 @@ class Checkouts(Generic[PoolT, ConnT]):
         lost = [checkout for checkout in self._held() if checkout.spell is spell]
         self._end_all(lost, f"still out on {spell.address} after its pool was retired")
         for checkout in tuple(self.out.values()):
-            if checkout.spell is spell and checkout.stage is Stage.RETURNING:
+            if checkout.spell is spell and checkout.stage is RETURNING:
                 self._terminate(checkout)
         self._background.spawn(self._terminate_pool(spell))
         self._some_ended.set()
 
     def _end_all(self, checkouts: Iterable[Checkout[PoolT, ConnT]], why: str) -> None:
-        lost = [checkout for checkout in checkouts if checkout.stage is Stage.OUT]
+        lost = [checkout for checkout in checkouts if checkout.stage is OUT]
         if lost:
             logger.warning("connections terminated: %d, %s", len(lost), why)
         for checkout in lost:
@@ -386,7 +389,7 @@ class Checkouts(Generic[PoolT, ConnT]):
 def _taken(connection: ConnT, spell: Spell[PoolT]) -> Checkout[PoolT, ConnT]:
     """The record of a connection that nobody waits for who has another."""
     checkout = Checkout[PoolT, ConnT]()
-    checkout.stage = Stage.OUT
+    checkout.stage = OUT
     checkout.connection = connection
     checkout.spell = spell
     return checkout

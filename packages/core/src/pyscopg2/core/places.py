@@ -293,9 +293,8 @@ class Places(Generic[PoolT]):
 
     def _serve(self, spell: Spell[PoolT]) -> None:
         """Hand the free places of one spell to those who came first among the eligible."""
-        pop = self.line.pop
         while spell.in_use < spell.limit:
-            waiter = pop(spell)
+            waiter = self.line.pop(spell)
             if waiter is None:
                 return
             spell.in_use += 1
