@@ -3,11 +3,12 @@
 """What a line before a driver's pool costs at the least, and what pyscopg2's does."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
 from typing import Any
 
+import asyncpg
 from matplotlib.figure import Figure
 
 from pyscopg2.testing.cluster import LocalCluster
@@ -18,6 +19,7 @@ from .report import COLOURS, Report
 from .rounds import Timing, compared, sample
 
 SEMAPHORE = "bare, behind a semaphore"
+EARLY = "the same, released when the pool has it back"
 
 Found = dict[str, Timing]
 
@@ -25,13 +27,18 @@ Found = dict[str, Timing]
 class _Behind:
     """One acquire of the bare pool, which waits for a semaphore first."""
 
-    __slots__ = ("_context", "_semaphore")
+    __slots__ = ("_context", "_early", "_semaphore")
 
     def __init__(
-        self, semaphore: asyncio.Semaphore, context: AbstractAsyncContextManager[Any]
+        self,
+        semaphore: asyncio.Semaphore,
+        context: AbstractAsyncContextManager[Any],
+        early: bool,
     ) -> None:
+        """``early``: somebody else releases the semaphore."""
         self._semaphore = semaphore
         self._context = context
+        self._early = early
 
     async def __aenter__(self) -> Any:
         await self._semaphore.acquire()
@@ -50,12 +57,27 @@ class _Behind:
         try:
             return await self._context.__aexit__(exc_type, exc, traceback)
         finally:
-            self._semaphore.release()
+            if not self._early:
+                self._semaphore.release()
 
 
 def _behind_semaphore(acquire: Acquire) -> Acquire:
     semaphore = asyncio.Semaphore(SIZE)
-    return lambda: _Behind(semaphore, acquire())
+    return lambda: _Behind(semaphore, acquire(), False)
+
+
+@asynccontextmanager
+async def _released_early(dsn: str) -> AsyncGenerator[Acquire]:
+    """Where nothing goes wrong: a connection that is not reset would keep its place for ever."""
+    semaphore = asyncio.Semaphore(SIZE)
+
+    async def reset(connection: Any) -> None:
+        await connection.execute(connection.get_reset_query())
+        semaphore.release()
+
+    options = DRIVERS["asyncpg"].options
+    async with asyncpg.create_pool(dsn, **options, reset=reset) as pool:
+        yield lambda: _Behind(semaphore, pool.acquire(), True)
 
 
 def measure(run: Callable[[Coroutine[Any, Any, Found]], Found], rounds: int) -> Report:
@@ -84,10 +106,14 @@ def measure(run: Callable[[Coroutine[Any, Any, Found]], Found], rounds: int) -> 
 async def _measure(cluster: LocalCluster, rounds: int) -> Found:
     times: dict[str, list[float]] = {}
     for _ in range(SESSIONS):
-        async with DRIVERS["asyncpg"].open(cluster.primary.dsn, cluster.dsn) as contenders:
+        async with (
+            DRIVERS["asyncpg"].open(cluster.primary.dsn, cluster.dsn) as contenders,
+            _released_early(cluster.primary.dsn) as early,
+        ):
             bare, ours = (next(c for c in contenders if c.name == n) for n in (BARE, OURS))
             queued = Contender(SEMAPHORE, _behind_semaphore(bare.acquire), bare.select)
-            batches = {each.name: crowd(each) for each in (bare, queued, ours)}
+            prompt = Contender(EARLY, early, bare.select)
+            batches = {each.name: crowd(each) for each in (bare, queued, prompt, ours)}
             for batch in batches.values():
                 await batch(1)
             sampled = await sample(batches, rounds=max(1, rounds // SESSIONS))
