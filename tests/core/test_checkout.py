@@ -413,10 +413,9 @@ class Early(FakeAdapter):
         pool: FakePool,
         returned: Callable[[], None],
         /,
-        **kwargs: Any,
     ) -> None:
         self.returned.append(returned)
-        await pool.release(connection, **kwargs)
+        await pool.release(connection)
         if not self.is_silent:
             returned()
         await self.gate.wait()

@@ -33,7 +33,7 @@ def spell() -> Spell[object]:
 @virtual
 async def test_an_empty_line() -> None:
     line = Bench().line
-    assert (line.waiting, line.queues, line.heads()) == (0, (), [])
+    assert (line.waiting, tuple(line.queues), line.heads()) == (0, (), [])
     assert line.pop(spell()) is None
 
 
@@ -75,7 +75,7 @@ async def test_who_was_cancelled_and_could_not_leave_yet_is_passed_over() -> Non
     assert line.heads() == []
     assert line.pop(place) is None
     line.leave(gone)
-    assert (line.waiting, line.queues) == (0, ())
+    assert (line.waiting, tuple(line.queues)) == (0, ())
 
 
 @virtual
@@ -141,7 +141,7 @@ async def test_the_first_who_can_be_served_is_taken_out() -> None:
     read.reconsider([any_role])
     reader, writer, other = bench.join(read, write, read)
     assert line.pop(master) is writer
-    assert line.queues == (read,)
+    assert tuple(line.queues) == (read,)
     assert line.pop(master) is None
     assert [line.pop(any_role) for _ in range(3)] == [reader, other, None]
     assert line.waiting == 0

@@ -256,10 +256,10 @@ async def create_with_asyncpgs_own_reset(self: Any, target: Any, /, **options: A
 
 
 async def return_too_early(
-    self: Any, connection: Any, pool: Any, returned: Callable[[], None], /, **kwargs: Any
+    self: Any, connection: Any, pool: Any, returned: Callable[[], None], /
 ) -> None:
     returned()
-    await right.release_to_pool(connection, pool, **kwargs)
+    await right.release_to_pool(connection, pool)
 
 
 async def release_and_count(self: Any, connection: Any, pool: Any, /) -> None:

@@ -175,9 +175,8 @@ class EarlyAdapter(WatchedAdapter):
         pool: FakePool,
         returned: Callable[[], None],
         /,
-        **kwargs: Any,
     ) -> None:
-        await self.release_to_pool(connection, pool, **kwargs)
+        await self.release_to_pool(connection, pool)
         returned()
         for _ in range(2):
             await asyncio.sleep(0)

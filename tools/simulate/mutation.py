@@ -73,8 +73,8 @@ MUTATIONS = (
     Mutation(
         "a wake-up is lost when a place comes back",
         f"{PLACES}.free",
-        "self._serve(spell)",
-        "pass",
+        "self.line.pop(spell)",
+        "None",
     ),
     Mutation(
         "a wake-up is lost when a role changes",

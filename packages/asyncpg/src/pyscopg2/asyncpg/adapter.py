@@ -113,11 +113,10 @@ class AsyncpgAdapter:
         pool: Pool[Record],
         returned: Callable[[], None],
         /,
-        **kwargs: Any,
     ) -> Awaitable[None]:
         # The task in which asyncpg resets the connection gets a copy of this context.
         _returned.set(returned)
-        return pool.release(connection, **kwargs)
+        return pool.release(connection)
 
     def terminate_connection(self, connection: PoolConnectionProxy[Record], /) -> None:
         try:

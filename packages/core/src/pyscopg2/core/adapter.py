@@ -153,13 +153,13 @@ class ReturnsEarly(Protocol[_PoolT, _ConnT]):
     before the driver says so. Who waits for one need not wait for these."""
 
     def return_to_pool(
-        self, connection: _ConnT, pool: _PoolT, returned: Callable[[], None], /, **kwargs: Any
+        self, connection: _ConnT, pool: _PoolT, returned: Callable[[], None], /
     ) -> Awaitable[None]:
         """`release_to_pool`, which calls ``returned`` in the very step of the event loop in which
         the connection comes free, just before or after.
 
         It says so of each that comes back sound: where it does not, the place is free when the
         awaitable ends, and the host is suspected. Called again, or after that, ``returned`` does
-        nothing. The core asks for this only while somebody waits.
+        nothing. The core asks for this only while somebody waits, and `release` has no arguments.
         """
         ...

@@ -162,14 +162,14 @@ class Checkouts(Generic[PoolT, ConnT]):
         checkout.stage = RETURNING
         connection = checkout.connection
         spell = checkout.spell
-        early = self._early if self.places.line.waiting else None
+        early = self._early if self.places.line.queues and not kwargs else None
         if early is None and self.adapter.is_connection_closed(connection):
             self.suspect(spell.address)
         checkout.ticks = 0
         try:
             if early is not None:
                 vacate = partial(self._vacate, checkout)
-                releasing = early.return_to_pool(connection, spell.pool, vacate, **kwargs)
+                releasing = early.return_to_pool(connection, spell.pool, vacate)
             elif kwargs:
                 releasing = self.adapter.release_to_pool(connection, spell.pool, **kwargs)
             else:

@@ -34,11 +34,10 @@ class Line(Generic[PoolT]):
     ) -> None:
         """``candidates`` finds out those of a queue, ``opened`` is told of one that had nobody."""
         self._candidates = candidates
-        self._opened = opened
-        self._open: dict[Queue[PoolT], None] = {}
+        self.queuesed = opened
+        self.queues: dict[Queue[PoolT], None] = {}
+        """Those in which somebody waits: none, if nobody does."""
         self._tickets = itertools.count()
-        self.waiting = 0
-        """How many."""
         self._timer: asyncio.TimerHandle | None = None
         self._rings_at = math.inf
         """When the timer does, on the event loop's clock, in seconds."""
@@ -46,9 +45,9 @@ class Line(Generic[PoolT]):
         """When the deadlines were last looked through."""
 
     @property
-    def queues(self) -> tuple[Queue[PoolT], ...]:
-        """Those in which somebody waits."""
-        return tuple(self._open)
+    def waiting(self) -> int:
+        """How many."""
+        return sum(len(queue.waiters) for queue in self.queues)
 
     def join(self, queue: Queue[PoolT], when: float, ticket: int | None = None) -> Waiter:
         """Stand where the ticket says, or at the end, until the loop's clock shows ``when``."""
@@ -65,12 +64,11 @@ class Line(Generic[PoolT]):
             waiter.ticket = ticket
             for later in [each for each in waiters if each.ticket > ticket]:
                 waiters.move_to_end(later)
-        self.waiting += 1
         if when < self._rings_at:
             self._arm(when)
         if was_empty:
-            self._open[queue] = None
-            self._opened(queue)
+            self.queues[queue] = None
+            self.queuesed(queue)
         return waiter
 
     def leave(self, waiter: Waiter) -> None:
@@ -78,15 +76,14 @@ class Line(Generic[PoolT]):
         waiters = waiter.queue.waiters
         if waiter in waiters:
             del waiters[waiter]
-            self.waiting -= 1
             if not waiters:
-                del self._open[waiter.queue]
+                del self.queues[waiter.queue]
 
     def pop(self, spell: Spell[PoolT]) -> Waiter | None:
         """Take out who came first among those whom this spell may serve; None where there is
         nobody. What they wait for, `asyncio.Future.set_result` hands over."""
         first: Waiter | None = None
-        for queue in self._open:
+        for queue in self.queues:
             if queue.sole is spell or spell in self._candidates(queue):
                 next_ = next(iter(queue.waiters))
                 head = queue.head() if next_.done() else next_
@@ -96,14 +93,13 @@ class Line(Generic[PoolT]):
             # As `leave` does: on the way of every release that somebody waits for.
             queue = first.queue
             del queue.waiters[first]
-            self.waiting -= 1
             if not queue.waiters:
-                del self._open[queue]
+                del self.queues[queue]
         return first
 
     def heads(self) -> list[Waiter]:
         """The first waiter of each queue, those who came first coming first."""
-        heads = [head for queue in self._open if (head := queue.head())]
+        heads = [head for queue in self.queues if (head := queue.head())]
         if len(heads) > 1:
             heads.sort(key=attrgetter("ticket"))
         return heads
@@ -125,7 +121,7 @@ class Line(Generic[PoolT]):
 
     def dissolve(self, error: Exception) -> None:
         """Send everybody away with ``error``."""
-        for queue in self.queues:
+        for queue in tuple(self.queues):
             self.turn_away(queue, error)
         if self._timer is not None:
             self._timer.cancel()
@@ -146,7 +142,7 @@ class Line(Generic[PoolT]):
         """Send those away whose time is up; ``when`` is what the timer was set to."""
         self._disarm()
         now = max(when, asyncio.get_running_loop().time())
-        waiters: list[Waiter] = [each for queue in self._open for each in queue.waiters]
+        waiters: list[Waiter] = [each for queue in self.queues for each in queue.waiters]
         for waiter in waiters:
             if waiter.when <= now and not waiter.done():
                 self.leave(waiter)

@@ -139,14 +139,16 @@ class Places(Generic[PoolT]):
                 self.free(spell)
 
     def free(self, spell: Spell[PoolT]) -> None:
-        """One place less in use: whoever is next in line gets it."""
+        """Give a place back: from hand to hand where somebody waits for it."""
+        if self.line.queues and not spell.retired and spell.in_use <= spell.limit:
+            waiter = self.line.pop(spell)
+            if waiter is not None:
+                spell.returns += 1
+                waiter.set_result(spell)
+                return
         spell.in_use -= 1
-        if spell.retired:
-            if not spell.in_use:
-                self._emptied(spell)
-        elif self.line.waiting:
-            spell.returns += 1
-            self._serve(spell)
+        if spell.retired and not spell.in_use:
+            self._emptied(spell)
 
     def suspend(self, spell: Spell[PoolT]) -> None:
         """A connect failed, whose place is in use still: for a while no more goes there than what
@@ -331,7 +333,7 @@ class Places(Generic[PoolT]):
     def _look_for_stuck_hosts(self, returns: dict[Spell[PoolT], int]) -> None:
         """Suspect the hosts that somebody waits for and that gave nothing back meanwhile."""
         self._look = None
-        if not self.line.waiting:
+        if not self.line.queues:
             return
         for queue in self.line.queues:
             for spell in self.candidates(queue):

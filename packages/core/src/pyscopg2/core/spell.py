@@ -60,7 +60,7 @@ class Spell(Generic[PoolT]):
         self.retired = False
         """Hands out nothing more, and ends with its last checkout."""
         self.returns = 0
-        """How often a place became free while somebody waited."""
+        """How often a place went from hand to hand."""
         self.scopes: dict[Request, dict[asyncio.Timeout, None]] = {}
         """Of the acquires that wait for the driver just now, first come, first interrupted."""
 
