@@ -2,13 +2,15 @@
 
 import asyncio
 import gc
+import weakref
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import asyncpg
 import psutil
 import pytest
 
-from pyscopg2.asyncpg import AsyncpgAdapter
+from pyscopg2.asyncpg import AsyncpgAdapter, PoolManager
 from pyscopg2.core.dsn import parse_dsn
 from pyscopg2.testing.cluster import LocalCluster
 
@@ -57,3 +59,66 @@ async def test_a_pool_whose_creation_ends_halfway_closes_what_it_has_opened(
                 await asyncio.sleep(0.01)
     finally:
         gc.enable()
+
+
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[asyncpg.Record]
+else:
+    Connection = asyncpg.Connection
+
+
+class Counting(Connection):
+    """With a reset of its own."""
+
+    resets = 0
+
+    async def reset(self, *, timeout: float | None = None) -> None:
+        Counting.resets += 1
+        await super().reset(timeout=timeout)
+
+
+async def reset_and_count(connection: Connection) -> None:
+    Counting.resets += 1
+    await connection.execute(connection.get_reset_query())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"reset": reset_and_count}, {"connection_class": Counting}],
+    ids=["pool's", "connection's"],
+)
+async def test_a_reset_of_the_users_own_is_done_and_hands_the_place_on(
+    cluster: LocalCluster, options: dict[str, Any]
+) -> None:
+    options = {"min_size": 1, "max_size": 1, **options}
+    async with PoolManager(cluster.dsn, pool_factory_kwargs=options) as manager:
+        await manager.ready()
+        Counting.resets = 0
+        held = await manager.acquire_master()
+        await held.execute("SET application_name = 'changed'")
+        waiter = asyncio.ensure_future(manager.acquire_master())
+        await asyncio.sleep(0)
+        await manager.release(held)
+        connection = await asyncio.wait_for(waiter, SOON)
+        assert Counting.resets == 1
+        assert await connection.fetchval("SHOW application_name") == ""
+        await manager.release(connection)
+        assert Counting.resets == 2
+
+
+async def test_a_context_that_lives_on_keeps_no_manager(cluster: LocalCluster) -> None:
+    """asyncpg's resets run in copies of the context in which a connection was given back."""
+    options = {"min_size": 1, "max_size": 1}
+    async with PoolManager(cluster.dsn, pool_factory_kwargs=options) as manager:
+        await manager.ready()
+        held = await manager.acquire_master()
+        waiter = asyncio.ensure_future(manager.acquire_master())
+        await asyncio.sleep(0)
+        await manager.release(held)
+        await manager.release(await asyncio.wait_for(waiter, SOON))
+    gone = weakref.ref(manager)
+    del manager, held, waiter
+    async with asyncio.timeout(SOON):
+        while gone() is not None:
+            await asyncio.sleep(0.05)
+            gc.collect()

@@ -50,9 +50,9 @@ _KNOWN = {
 _CUT_OFF = (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, OSError)
 """What a pending query raises when its connection is terminated."""
 
-_returned: ContextVar[Callable[[], None]] = ContextVar("_returned")
+_returned: ContextVar[list[Callable[[], None]]] = ContextVar("_returned")
 """Who is to be told when the connection that is being reset here comes free: in the step of the
-event loop in which its reset ends."""
+event loop in which its reset ends. Taken out then: a context may live long."""
 
 
 class AsyncpgAdapter:
@@ -115,7 +115,7 @@ class AsyncpgAdapter:
         /,
     ) -> Awaitable[None]:
         # The task in which asyncpg resets the connection gets a copy of this context.
-        _returned.set(returned)
+        _returned.set([returned])
         return pool.release(connection)
 
     def terminate_connection(self, connection: PoolConnectionProxy[Record], /) -> None:
@@ -170,8 +170,8 @@ def _quiet_reset(
                 raise
         else:
             returned = _returned.get(None)
-            if returned is not None:
-                returned()
+            if returned:
+                returned.pop()()
 
     return quiet
 
@@ -188,8 +188,8 @@ async def _reset(connection: Connection[Record]) -> None:
                 raise
             return
     returned = _returned.get(None)
-    if returned is not None:
-        returned()
+    if returned:
+        returned.pop()()
 
 
 def _known_options() -> set[str]:
