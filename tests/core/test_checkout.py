@@ -339,6 +339,17 @@ async def test_a_connection_that_the_manager_ended_is_given_back_already() -> No
 
 
 @virtual
+async def test_a_block_that_gave_an_ended_connection_back_does_not_end_it_again() -> None:
+    async with Bench(quirks=FakeQuirks(commits_at_end=True)) as bench:
+        async with bench.manager.acquire() as connection:
+            bench.network.failover(old_stays=True)
+            await bench.until_roles("superseded master")
+            await settle()
+            await bench.manager.release(connection)
+        assert in_use(bench.manager) == 0
+
+
+@virtual
 async def test_a_role_that_changes_during_a_connect_is_noticed() -> None:
     async with Bench(refresh_delay=60) as bench:
         held = await bench.manager.acquire()
@@ -406,6 +417,7 @@ class Early(FakeAdapter):
         self.gate = asyncio.Event()
         self.returned: list[Callable[[], None]] = []
         self.is_silent = False
+        self.then: Callable[[], object] = bool
 
     async def return_to_pool(
         self,
@@ -418,6 +430,7 @@ class Early(FakeAdapter):
         await pool.release(connection)
         if not self.is_silent:
             returned()
+            self.then()
         await self.gate.wait()
 
 
@@ -445,6 +458,23 @@ async def test_who_waits_gets_what_came_back_before_its_release_ends() -> None:
         assert in_use(bench.manager) == 1
         await bench.manager.release(held)
         assert in_use(bench.manager) == 0
+
+
+@virtual
+async def test_what_came_back_and_nobody_took_is_not_bitten_while_its_release_goes_on() -> None:
+    async with Bench(replicas=0, size=1, adapter=Early) as bench:
+        adapter = early(bench)
+        held = await bench.manager.acquire()
+        waiter = start(bench.manager.acquire())
+        await settle()
+        adapter.then = waiter.cancel
+        releasing = start(bench.manager.release(held))
+        await asyncio.sleep(10)
+        assert waiter.cancelled()
+        assert in_use(bench.manager) == 0
+        assert not held.is_closed
+        adapter.gate.set()
+        await releasing
 
 
 @pytest.mark.parametrize("in_time", [True, False])

@@ -452,3 +452,18 @@ def test_a_program_that_never_closes_leaves_no_retired_pool() -> None:
 
     run(main())
     network.assert_nothing_left()
+
+
+@virtual
+async def test_who_was_served_in_the_turn_of_the_end_is_sent_away_at_once() -> None:
+    async with Bench(size=1) as bench:
+        held = await bench.manager.acquire()
+        waiter = start(bench.manager.acquire(timeout=5))
+        await settle()
+        began = now()
+        # Nothing else runs between these two: the place is handed over, the waiter still asleep.
+        await bench.manager.release(held)
+        await bench.manager.terminate()
+        with pytest.raises(PoolManagerClosedError):
+            await waiter
+        assert now() < began + 1

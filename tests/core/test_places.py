@@ -530,3 +530,21 @@ async def test_a_pool_that_is_retired_gives_nothing_and_says_so_at_once(begun: b
         assert bench["db1"].queries - queries <= 1
         await bench.manager.release(held)
         bench["db2"].silent_to_connects = False
+
+
+@virtual
+async def test_who_waits_when_the_last_candidate_is_suspended_has_the_other_hosts_asked() -> None:
+    async with Bench(size=1, refresh_delay=60) as bench:
+        held = await bench.manager.acquire()
+        await asyncio.sleep(1)
+        waiter = start(bench.manager.acquire())
+        await settle()
+        places = bench.manager._checkouts.places  # pyright: ignore[reportPrivateUsage]
+        spell = places.spell_of(bench.pool("db1"))
+        assert spell is not None
+        queries = bench["db2"].queries
+        places.suspend(spell)
+        await asyncio.sleep(0.1)
+        assert bench["db2"].queries > queries
+        await bench.manager.release(held)
+        await bench.manager.release(await waiter)

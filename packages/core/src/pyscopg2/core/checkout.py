@@ -38,7 +38,7 @@ class Stage(Enum):
     """It may be another user's."""
 
 
-# To read an attribute of an enumeration costs what three of other objects do.
+# An enumeration's attribute is looked up the slow way, and every release needs five of them.
 NEW, OUT, ENDED, RETURNING, BACK = Stage
 
 _HELD = frozenset({OUT, ENDED})
@@ -148,7 +148,7 @@ class Checkouts(Generic[PoolT, ConnT]):
         return self._timed(checkout.spell, ending) if self._timing else ending
 
     async def release(self, checkout: Checkout[PoolT, ConnT], kwargs: dict[str, Any]) -> None:
-        """Give a connection to the driver; its place is free when the driver is done with it.
+        """Give a connection to the driver; its place is free when the driver has it.
 
         That is so whatever comes of it, an error or a cancellation: by the adapter's promise the
         connection is not out then, and it may be somebody else's already. Unanswered for the
