@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import inspect
 import weakref
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -104,6 +105,43 @@ async def test_a_reset_of_the_users_own_is_done_and_hands_the_place_on(
         assert await connection.fetchval("SHOW application_name") == ""
         await manager.release(connection)
         assert Counting.resets == 2
+
+
+HAS_FLOOR = "init_size" in inspect.signature(asyncpg.create_pool).parameters
+
+
+@pytest.mark.parametrize(
+    ("options", "timers"),
+    [
+        ({"min_size": 2, "max_size": 2}, not HAS_FLOOR),
+        ({"min_size": 1, "max_size": 2}, True),
+        ({"min_size": 2, "max_size": 2, "max_inactive_connection_lifetime": 60}, True),
+    ],
+    ids=["none above the floor", "some above the floor", "the user's own"],
+)
+async def test_a_timer_for_idle_connections_is_set_where_it_can_close_any(
+    cluster: LocalCluster,
+    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, Any],
+    timers: bool,
+) -> None:
+    (target,) = parse_dsn(cluster.dsn)
+    pool = await AsyncpgAdapter().create_pool(target, **options)
+    try:
+        connection = await pool.acquire()
+        loop = asyncio.get_running_loop()
+        set_: list[float] = []
+        call_later = loop.call_later
+
+        def spy(delay: float, *args: Any, **kwargs: Any) -> asyncio.TimerHandle:
+            set_.append(delay)
+            return call_later(delay, *args, **kwargs)
+
+        monkeypatch.setattr(loop, "call_later", spy)
+        await pool.release(connection)
+        assert bool(set_) is timers
+    finally:
+        pool.terminate()
 
 
 async def test_a_context_that_lives_on_keeps_no_manager(cluster: LocalCluster) -> None:

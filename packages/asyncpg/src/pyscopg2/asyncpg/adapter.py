@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 _SIZES = {"min_size": 10, "max_size": 10}
 """asyncpg's defaults (`asyncpg.create_pool`)."""
 
+_HAS_FLOOR = "init_size" in inspect.signature(asyncpg.create_pool).parameters
+"""``min_size`` connections stay, however long they are idle: so since asyncpg 0.32."""
+
 _FROM_THE_TARGET = {"dsn", "host", "port", "passfile", "service", "servicefile", "loop"}
 
 _CHOICE_OF_HOST = {"target_session_attrs", "load_balance_hosts"}
@@ -83,6 +86,10 @@ class AsyncpgAdapter:
         if options.get("init_size") is not None:
             arguments["init_size"] = options["init_size"] + 1
         arguments["reset"] = _quiet_reset(options)
+        if _HAS_FLOOR and arguments["min_size"] == arguments["max_size"]:
+            # No connection is ever above the floor, so that none is closed for being idle: but
+            # asyncpg sets a timer for it at each release, and cancels it at each acquire.
+            arguments.setdefault("max_inactive_connection_lifetime", 0)
         pool = asyncpg.create_pool(**arguments)
         try:
             return await pool
