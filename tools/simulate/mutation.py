@@ -67,13 +67,13 @@ MUTATIONS = (
     Mutation(
         "who waits swallows a cancellation",
         f"{ACQUIRE}.__aenter__",
-        "places.leave(waiter)\n                raise\n",
-        "places.leave(waiter)\n                spell = None\n",
+        "places.leave(queue, waiter)\n                raise\n",
+        "places.leave(queue, waiter)\n                spell = None\n",
     ),
     Mutation(
         "a wake-up is lost when a place comes back",
         f"{PLACES}.free",
-        "self.line.pop(spell)",
+        "line.pop(spell)",
         "None",
     ),
     Mutation(
@@ -98,8 +98,8 @@ MUTATIONS = (
     Mutation(
         "a place is handed to one who is cancelled already",
         f"{LINE}.pop",
-        "queue.head() if next_.done() else next_",
-        "next_",
+        "if waiter.done():",
+        "if False:",
         hint=501,
     ),
     Mutation(

@@ -74,26 +74,28 @@ class AcquireContext(Checkout[PoolT, ConnT]):
             checkouts.start()
         places = checkouts.places
         queue = self._queue
-        # Set when there is something to wait for: nothing was awaited until then.
-        when: float | None = None
+        # Both are set when there is something to wait for: nothing was awaited until then.
         ticket: int | None = None
+        when = 0.0
         failure: Exception | None = None
         while True:
             spell = places.take(queue)
             if spell is None:
-                if when is None:
+                line = places.line
+                if ticket is None:
+                    ticket = next(line.tickets)
                     when = loop.time() + self._timeout
-                waiter = places.line.join(queue, when, ticket)
-                revision = places.revision
+                    waiter = line.join(queue, ticket, when)
+                else:
+                    waiter = line.rejoin(queue, ticket, when)
                 try:
                     spell = await waiter
                 except BaseException:
-                    places.leave(waiter)
+                    places.leave(queue, waiter)
                     raise
                 if spell is None:
                     self._give_up(failure)
-                ticket = waiter.ticket
-                if revision != places.revision and spell not in places.candidates(queue):
+                if spell is not queue.sole and spell not in places.candidates(queue):
                     # The host was lost between the hand-over and this step.
                     places.free(spell)
                     checkouts.raise_if_closed()
@@ -111,7 +113,9 @@ class AcquireContext(Checkout[PoolT, ConnT]):
                 except StopIteration as stop:
                     connection: ConnT = stop.value
                 else:
-                    if when is None:
+                    if ticket is None:
+                        # Where the place is lost, the turn is not: nobody came before.
+                        ticket = FIRST
                         when = loop.time() + self._timeout
                     connection = await self._connect(spell, steps, pending, when)
             except Interrupted:
@@ -134,9 +138,8 @@ class AcquireContext(Checkout[PoolT, ConnT]):
                 checkouts.out[id(connection)] = self
                 return connection
             checkouts.raise_if_closed()
-            # The place is lost, but not the turn.
-            ticket = FIRST if ticket is None else ticket
-            if when is None:
+            if ticket is None:
+                ticket = FIRST
                 when = loop.time() + self._timeout
             elif loop.time() + _RESOLUTION >= when:
                 self._give_up(failure)
@@ -147,7 +150,6 @@ class AcquireContext(Checkout[PoolT, ConnT]):
         """The rest of an acquire that the driver could not finish at once."""
         checkouts = self._checkouts
         places = checkouts.places
-        revision = places.revision
         loop = asyncio.get_running_loop()
         scope = asyncio.timeout_at(when)
         scopes = spell.scopes.setdefault(self._queue.request, {})
@@ -164,7 +166,7 @@ class AcquireContext(Checkout[PoolT, ConnT]):
             del scopes[scope]
             suspicion.cancel()
             doubt.cancel()
-        if revision != places.revision and spell not in places.candidates(self._queue):
+        if spell not in places.candidates(self._queue):
             # The host's role changed meanwhile.
             checkouts.return_later(connection, spell)
             raise Interrupted

@@ -184,15 +184,14 @@ class Checkouts(Generic[PoolT, ConnT]):
                 checkout.ticks = NOT_WAITING
                 self._release_later(checkout)
             else:
-                self._forget(checkout)
-                self._vacate(checkout)
+                self._settle(checkout)
             raise
-        # As `_forget` and `_vacate` do: on the way of every release.
-        key = id(connection)
-        if self.out.get(key) is checkout:
-            del self.out[key]
         if checkout.stage is RETURNING:
+            # As `_settle` does: on the way of every release.
             checkout.stage = BACK
+            key = id(connection)
+            if self.out.get(key) is checkout:
+                del self.out[key]
             if early is not None:
                 # The driver would have said so of a sound one.
                 self.suspect(spell.address)
@@ -204,11 +203,19 @@ class Checkouts(Generic[PoolT, ConnT]):
         if self.out.get(key) is checkout:
             del self.out[key]
 
-    def _vacate(self, checkout: Checkout[PoolT, ConnT]) -> None:
-        """The driver has it, and may give it to who waits for its place."""
+    def _settle(self, checkout: Checkout[PoolT, ConnT]) -> None:
+        """The release is over: its place is free, if it was not before."""
         if checkout.stage is RETURNING:
             checkout.stage = BACK
-            checkout.ticks = NOT_WAITING
+            self._forget(checkout)
+            self.places.free(checkout.spell)
+
+    def _vacate(self, checkout: Checkout[PoolT, ConnT]) -> None:
+        """Told by `ReturnsEarly`: the driver has it, and gives it to who waits for its place. Until
+        then nobody else can have it."""
+        if checkout.stage is RETURNING:
+            checkout.stage = BACK
+            del self.out[id(checkout.connection)]
             self.places.free(checkout.spell)
 
     def return_later(self, connection: ConnT, spell: Spell[PoolT]) -> None:

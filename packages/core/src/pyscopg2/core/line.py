@@ -3,9 +3,9 @@
 import asyncio
 import itertools
 import math
+from asyncio import Future
 from collections.abc import Callable
-from operator import attrgetter
-from typing import Generic
+from typing import Any, Generic
 
 from pyscopg2.core.adapter import PoolT
 from pyscopg2.core.queue import Queue, Waiter
@@ -34,10 +34,13 @@ class Line(Generic[PoolT]):
     ) -> None:
         """``candidates`` finds out those of a queue, ``opened`` is told of one that had nobody."""
         self._candidates = candidates
-        self.queuesed = opened
+        self._opened = opened
         self.queues: dict[Queue[PoolT], None] = {}
         """Those in which somebody waits: none, if nobody does."""
-        self._tickets = itertools.count()
+        self._only: Queue[PoolT] | None = None
+        """The one in which somebody waits, where it is one alone."""
+        self.tickets = itertools.count()
+        """The next is for who comes next."""
         self._timer: asyncio.TimerHandle | None = None
         self._rings_at = math.inf
         """When the timer does, on the event loop's clock, in seconds."""
@@ -49,75 +52,68 @@ class Line(Generic[PoolT]):
         """How many."""
         return sum(len(queue.waiters) for queue in self.queues)
 
-    def join(self, queue: Queue[PoolT], when: float, ticket: int | None = None) -> Waiter:
-        """Stand where the ticket says, or at the end, until the loop's clock shows ``when``."""
-        waiter = Waiter()
-        waiter.queue = queue
-        waiter.when = when
-        waiters = queue.waiters
-        was_empty = not waiters
-        waiters[waiter] = None
-        if ticket is None:
-            waiter.ticket = next(self._tickets)
-        else:
-            # One who had a place already, and lost it with its host.
-            waiter.ticket = ticket
-            for later in [each for each in waiters if each.ticket > ticket]:
-                waiters.move_to_end(later)
+    def join(self, queue: Queue[PoolT], ticket: int, when: float) -> Waiter:
+        """Stand at the end, with a new ticket, until the loop's clock shows ``when``."""
+        waiter: Waiter = Future()
+        queue.waiters[waiter] = ticket, when
         if when < self._rings_at:
             self._arm(when)
-        if was_empty:
+        if queue not in self.queues:
             self.queues[queue] = None
-            self.queuesed(queue)
+            self._count()
+            self._opened(queue)
         return waiter
 
-    def leave(self, waiter: Waiter) -> None:
+    def rejoin(self, queue: Queue[PoolT], ticket: int, when: float) -> Waiter:
+        """Stand where the ticket says: for one who had a place already, and lost it with its
+        host."""
+        waiter = self.join(queue, ticket, when)
+        waiters = queue.waiters
+        for later in [each for each, (other, _) in waiters.items() if other > ticket]:
+            waiters.move_to_end(later)
+        return waiter
+
+    def leave(self, queue: Queue[PoolT], waiter: Waiter) -> None:
         """Any number of times, also after having been served."""
-        waiters = waiter.queue.waiters
-        if waiter in waiters:
-            del waiters[waiter]
-            if not waiters:
-                del self.queues[waiter.queue]
+        if queue.waiters.pop(waiter, None) is not None and not queue.waiters:
+            self._close(queue)
 
     def pop(self, spell: Spell[PoolT]) -> Waiter | None:
         """Take out who came first among those whom this spell may serve; None where there is
         nobody. What they wait for, `asyncio.Future.set_result` hands over."""
-        first: Waiter | None = None
-        for queue in self.queues:
-            if queue.sole is spell or spell in self._candidates(queue):
-                next_ = next(iter(queue.waiters))
-                head = queue.head() if next_.done() else next_
-                if first is None or (head is not None and head.ticket < first.ticket):
-                    first = head
-        if first is not None:
-            # As `leave` does: on the way of every release that somebody waits for.
-            queue = first.queue
-            del queue.waiters[first]
-            if not queue.waiters:
-                del self.queues[queue]
-        return first
+        queue = self._only
+        if queue is None or queue.sole is not spell:
+            return self._pop_first(spell)
+        waiter, _ = queue.waiters.popitem(False)
+        if not queue.waiters:
+            self._close(queue)
+        if waiter.done():
+            # Cancelled in this very turn of the loop, so that it could not leave yet.
+            return self._pop_first(spell)
+        return waiter
 
-    def heads(self) -> list[Waiter]:
+    def heads(self) -> list[tuple[Queue[PoolT], Waiter]]:
         """The first waiter of each queue, those who came first coming first."""
-        heads = [head for queue in self.queues if (head := queue.head())]
+        heads = [(queue, head) for queue in self.queues if (head := queue.head())]
         if len(heads) > 1:
-            heads.sort(key=attrgetter("ticket"))
+            heads.sort(key=_ticket)
         return heads
 
-    def serve(self, waiter: Waiter, spell: Spell[PoolT]) -> None:
+    def serve(self, queue: Queue[PoolT], waiter: Waiter, spell: Spell[PoolT]) -> None:
         """Hand over a place that was counted already; the waiter leaves the line at once."""
-        self.leave(waiter)
+        self.leave(queue, waiter)
         waiter.set_result(spell)
 
-    def fail(self, waiter: Waiter, error: Exception) -> None:
-        self.leave(waiter)
+    def fail(self, queue: Queue[PoolT], waiter: Waiter, error: Exception) -> None:
+        """Send one who waits away with ``error``."""
+        self.leave(queue, waiter)
         waiter.set_exception(error)
 
     def turn_away(self, queue: Queue[PoolT], error: Exception) -> None:
         """Send those in this queue away with ``error``."""
         for waiter in tuple(queue.waiters):
             if not waiter.done():
-                self.fail(waiter, error)
+                self.fail(queue, waiter, error)
 
     def dissolve(self, error: Exception) -> None:
         """Send everybody away with ``error``."""
@@ -142,12 +138,38 @@ class Line(Generic[PoolT]):
         """Send those away whose time is up; ``when`` is what the timer was set to."""
         self._disarm()
         now = max(when, asyncio.get_running_loop().time())
-        waiters: list[Waiter] = [each for queue in self.queues for each in queue.waiters]
-        for waiter in waiters:
-            if waiter.when <= now and not waiter.done():
-                self.leave(waiter)
+        waiting = [
+            (until, waiter, queue)
+            for queue in self.queues
+            for waiter, (_, until) in queue.waiters.items()
+        ]
+        for until, waiter, queue in waiting:
+            if until <= now and not waiter.done():
+                self.leave(queue, waiter)
                 waiter.set_result(None)
         self._looked_at = now
-        following = min((each.when for each in waiters if each.when > now), default=math.inf)
+        following = min((until for until, _, _ in waiting if until > now), default=math.inf)
         if following < math.inf:
             self._arm(following)
+
+    def _pop_first(self, spell: Spell[PoolT]) -> Waiter | None:
+        """`pop`, where several queues have to be looked at."""
+        for queue, head in self.heads():
+            if queue.sole is spell or spell in self._candidates(queue):
+                self.leave(queue, head)
+                return head
+        return None
+
+    def _close(self, queue: Queue[PoolT]) -> None:
+        """Nobody waits there any more."""
+        del self.queues[queue]
+        self._count()
+
+    def _count(self) -> None:
+        self._only = next(iter(self.queues)) if len(self.queues) == 1 else None
+
+
+def _ticket(head: tuple[Queue[Any], Waiter]) -> int:
+    queue, waiter = head
+    ticket, _ = queue.waiters[waiter]
+    return ticket

@@ -58,8 +58,6 @@ class Places(Generic[PoolT]):
         """For those who `take` nothing: what `Line.join` gives becomes the spell on which a place
         is counted for them already; None when the time is up."""
         self._look: asyncio.TimerHandle | None = None
-        self.revision = 0
-        """Counts the changes of roles and spells."""
 
     @property
     def starving(self) -> bool:
@@ -129,10 +127,10 @@ class Places(Generic[PoolT]):
         spell.in_use += 1
         return spell
 
-    def leave(self, waiter: Waiter) -> None:
+    def leave(self, queue: Queue[PoolT], waiter: Waiter) -> None:
         """Stand in `line` no longer, because what `Line.join` gave was awaited, and raised. A
         place that was handed over in the same turn goes to the next."""
-        self.line.leave(waiter)
+        self.line.leave(queue, waiter)
         if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
             spell = waiter.result()
             if spell is not None:
@@ -140,10 +138,11 @@ class Places(Generic[PoolT]):
 
     def free(self, spell: Spell[PoolT]) -> None:
         """Give a place back: from hand to hand where somebody waits for it."""
-        if self.line.queues and not spell.retired and spell.in_use <= spell.limit:
-            waiter = self.line.pop(spell)
+        line = self.line
+        if line.queues and spell.in_use <= spell.limit:
+            waiter = line.pop(spell)
             if waiter is not None:
-                spell.returns += 1
+                spell.moving = True
                 waiter.set_result(spell)
                 return
         spell.in_use -= 1
@@ -231,7 +230,6 @@ class Places(Generic[PoolT]):
             if spell is not None:
                 changed |= self._refresh(spell, old, new)
         if changed:
-            self.revision += 1
             self._reconsider()
             self._serve_all()
             if self.starving:
@@ -246,7 +244,6 @@ class Places(Generic[PoolT]):
         retired = list(self._spells.values())
         self._spells.clear()
         self._reconsider()
-        self.revision += 1
         for spell in retired:
             spell.retire(asyncio.get_running_loop().time())
         return retired
@@ -304,18 +301,18 @@ class Places(Generic[PoolT]):
 
     def _serve_all(self) -> None:
         """Hand out all free places, distributed as the policy says."""
-        while any(self._try_to_serve(waiter) for waiter in self.line.heads()):
+        while any(self._try_to_serve(queue, head) for queue, head in self.line.heads()):
             pass
 
-    def _try_to_serve(self, waiter: Waiter) -> bool:
+    def _try_to_serve(self, queue: Queue[PoolT], waiter: Waiter) -> bool:
         try:
-            spell = self.take(waiter.queue)
+            spell = self.take(queue)
         except Exception as exc:
             # The policy's fault: told to the one for whom it was asked.
-            self.line.fail(waiter, exc)
+            self.line.fail(queue, waiter, exc)
             return True
         if spell is not None:
-            self.line.serve(waiter, spell)
+            self.line.serve(queue, waiter, spell)
         return spell is not None
 
     def _see_to(self, queue: Queue[PoolT]) -> None:
@@ -326,18 +323,19 @@ class Places(Generic[PoolT]):
             self._look_later()
 
     def _look_later(self) -> None:
-        returns = {spell: spell.returns for spell in self._spells.values()}
+        for spell in self._spells.values():
+            spell.moving = False
         loop = asyncio.get_running_loop()
-        self._look = loop.call_later(PATIENCE, self._look_for_stuck_hosts, returns)
+        self._look = loop.call_later(PATIENCE, self._look_for_stuck_hosts)
 
-    def _look_for_stuck_hosts(self, returns: dict[Spell[PoolT], int]) -> None:
+    def _look_for_stuck_hosts(self) -> None:
         """Suspect the hosts that somebody waits for and that gave nothing back meanwhile."""
         self._look = None
         if not self.line.queues:
             return
         for queue in self.line.queues:
             for spell in self.candidates(queue):
-                if spell.returns == returns.get(spell):
+                if not spell.moving:
                     self._suspect(spell.address)
         self._look_later()
 

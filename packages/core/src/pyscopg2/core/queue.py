@@ -1,6 +1,6 @@
 """Those who ask for the same: who may serve them, and who of them waits."""
 
-import asyncio
+from asyncio import Future
 from collections import OrderedDict
 from typing import Any, Generic
 
@@ -8,18 +8,12 @@ from pyscopg2.core.adapter import PoolT
 from pyscopg2.core.selection import Request
 from pyscopg2.core.spell import Spell
 
+Waiter = Future[Spell[Any] | None]
+"""One who waits: becomes the spell on which a place was taken for it; None when its time is up."""
 
-class Waiter(asyncio.Future[Spell[Any] | None]):
-    """One who waits: becomes the spell on which a place was taken for it; None when its time is
-    up."""
-
-    __slots__ = ("queue", "ticket", "when")
-
-    queue: "Queue[Any]"
-    ticket: int
-    """Tells who came first."""
-    when: float
-    """When its time is up, on the event loop's clock, in seconds."""
+Turn = tuple[int, float]
+"""A ticket, which tells who came first, and when the time is up, on the event loop's clock, in
+seconds."""
 
 
 class Queue(Generic[PoolT]):
@@ -36,7 +30,7 @@ class Queue(Generic[PoolT]):
         self.retired = False
         """The one pool that it is for is. Some acquires may still hold the queue, and a new pool
         may have the same id."""
-        self.waiters: OrderedDict[Waiter, None] = OrderedDict()
+        self.waiters: OrderedDict[Waiter, Turn] = OrderedDict()
         """First come, first served."""
 
     def reconsider(self, candidates: list[Spell[PoolT]] | None) -> None:

@@ -28,12 +28,12 @@ class Spell(Generic[PoolT]):
         "in_use",
         "latency",
         "limit",
+        "moving",
         "observed_at",
         "overdue",
         "pool",
         "response_time",
         "retired",
-        "returns",
         "scopes",
         "size",
         "tried_at",
@@ -59,8 +59,8 @@ class Spell(Generic[PoolT]):
         """The host takes far longer than usual to answer its check: others come first."""
         self.retired = False
         """Hands out nothing more, and ends with its last checkout."""
-        self.returns = 0
-        """How often a place went from hand to hand."""
+        self.moving = True
+        """A place went from hand to hand since somebody last looked."""
         self.scopes: dict[Request, dict[asyncio.Timeout, None]] = {}
         """Of the acquires that wait for the driver just now, first come, first interrupted."""
 
