@@ -4,7 +4,7 @@ import asyncio
 import inspect
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import replace
 from functools import partial
 from traceback import clear_frames
@@ -83,11 +83,22 @@ class PsycopgAdapter:
     async def acquire_from_pool(self, pool: Pool, /, **kwargs: Any) -> Connection:
         """Where the pool has to connect for it and can't, the driver's own error is raised; the
         pool itself would only log it and let the caller wait."""
+        steps = pool.getconn(**kwargs).__await__()
+        try:
+            pending = next(steps)
+        except StopIteration as idle:
+            connection: Connection = idle.value
+            return connection
+        return await self._wait_for_connect(pool, steps, pending)
+
+    async def _wait_for_connect(
+        self, pool: Pool, steps: Generator[Any, Any, Connection], pending: Any
+    ) -> Connection:
         watch = self._watches[pool]
         failures = watch.failures
         cancellations = _cancellations()
         try:
-            connection = await note_pending(pool.getconn(**kwargs), watch.acquiring)
+            connection = await note_pending(steps, pending, watch.acquiring)
         except asyncio.CancelledError:
             if watch.failures == failures or _cancellations() > cancellations:
                 raise

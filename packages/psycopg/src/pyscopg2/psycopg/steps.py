@@ -3,7 +3,7 @@
 import asyncio
 import types
 from collections.abc import Awaitable, Callable, Generator
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 ConnT = TypeVar("ConnT")
@@ -38,17 +38,17 @@ def cut_first(
     except StopIteration as stop:
         if cancelled:
             raise asyncio.CancelledError from None
-        return cast(T, stop.value)
+        result: T = stop.value
+        return result
 
 
 @types.coroutine
 def note_pending(
-    awaitable: Awaitable[T], pending_ones: set[asyncio.Future[Any]]
+    steps: Generator[Any, Any, T], pending: Any, pending_ones: set[asyncio.Future[Any]]
 ) -> Generator[Any, Any, T]:
-    """Go through ``awaitable``; what it waits for is in the set meanwhile, to be cancelled."""
-    steps = awaitable.__await__()
+    """Go on with ``steps``, which wait for ``pending``; what they wait for is in the set meanwhile,
+    to be cancelled."""
     try:
-        pending = next(steps)
         while True:
             waiting = pending
             if waiting is not None:
@@ -62,4 +62,5 @@ def note_pending(
                 pending_ones.discard(waiting)
                 pending = steps.send(value)
     except StopIteration as stop:
-        return cast(T, stop.value)
+        result: T = stop.value
+        return result
