@@ -13,13 +13,18 @@ from matplotlib.figure import Figure
 
 from pyscopg2.testing.cluster import LocalCluster
 
-from .contenders import BARE, DRIVERS, OURS, SIZE, Acquire, Contender
+from .contenders import BARE, DRIVERS, OURS, SIZE, Acquire, Contender, managed
 from .overhead import SESSIONS, TASKS, crowd
 from .report import COLOURS, Report
 from .rounds import Timing, compared, sample
 
 SEMAPHORE = "bare, behind a semaphore"
 EARLY = "the same, released when the pool has it back"
+TIMERLESS = "bare, without its timer for idle connections"
+TIMED = "pyscopg2, with that timer"
+
+_LIFETIME = "max_inactive_connection_lifetime"
+"""0: no timer. pyscopg2 says so by itself where it could close none."""
 
 Found = dict[str, Timing]
 
@@ -106,14 +111,24 @@ def measure(run: Callable[[Coroutine[Any, Any, Found]], Found], rounds: int) -> 
 async def _measure(cluster: LocalCluster, rounds: int) -> Found:
     times: dict[str, list[float]] = {}
     for _ in range(SESSIONS):
+        driver = DRIVERS["asyncpg"]
+        timerless, timed = ({**driver.options, _LIFETIME: time} for time in (0, 300))
         async with (
-            DRIVERS["asyncpg"].open(cluster.primary.dsn, cluster.dsn) as contenders,
+            driver.open(cluster.primary.dsn, cluster.dsn) as contenders,
+            driver.bare(cluster.primary.dsn, timerless) as without,
+            managed(driver.ours, cluster.dsn, timed) as manager,
             _released_early(cluster.primary.dsn) as early,
         ):
             bare, ours = (next(c for c in contenders if c.name == n) for n in (BARE, OURS))
-            queued = Contender(SEMAPHORE, _behind_semaphore(bare.acquire), bare.select)
-            prompt = Contender(EARLY, early, bare.select)
-            batches = {each.name: crowd(each) for each in (bare, queued, prompt, ours)}
+            lines = (
+                bare,
+                Contender(TIMERLESS, without, driver.select),
+                Contender(SEMAPHORE, _behind_semaphore(bare.acquire), driver.select),
+                Contender(EARLY, early, driver.select),
+                ours,
+                Contender(TIMED, manager.acquire_master, driver.select),
+            )
+            batches = {each.name: crowd(each) for each in lines}
             for batch in batches.values():
                 await batch(1)
             sampled = await sample(batches, rounds=max(1, rounds // SESSIONS))
