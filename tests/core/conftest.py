@@ -10,6 +10,7 @@ import functools
 import random
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator
+from dataclasses import replace
 from typing import Any, Literal, ParamSpec, Self, TypeVar, cast
 
 import pytest
@@ -174,6 +175,21 @@ def lose(manager: Manager, address: str) -> None:
     store = manager._store
     serial = store.next_serial()
     store.publish(Observation(address, serial, at=now(), error=OSError("lost"), reason="lost"))
+
+
+def demote(manager: Manager, address: str) -> None:
+    """Publish at once that a master is in recovery, as its monitor would after its next check."""
+    store = manager._store
+    host = store.topology[address]
+    assert host.answer is not None
+    answer = replace(host.answer, in_recovery=True)
+    seen = Observation(address, store.next_serial(), at=now(), answer=answer, pool=host.pool)
+    store.publish(seen)
+
+
+def recorded(manager: Manager) -> int:
+    """How many connections the manager counts as out, or on their way back."""
+    return len(manager._checkouts.out)
 
 
 def reserved(manager: Manager, address: str) -> FakeConnection:

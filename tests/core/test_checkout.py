@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.core.conftest import Bench, in_use, now, start, virtual
+from tests.core.conftest import Bench, in_use, now, recorded, start, virtual
 
 from pyscopg2.core.errors import AcquireTimeoutError
 from pyscopg2.testing.fake import FakeAdapter, FakeConnection, FakePool, FakeQuirks
@@ -239,6 +239,7 @@ async def test_a_failed_reset_frees_the_place() -> None:
         bench["db1"].break_connections()
         with pytest.raises(ConnectionResetError):
             await release
+        assert recorded(bench.manager) == 0
         async with bench.manager.acquire():
             pass
 

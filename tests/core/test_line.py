@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from tests.core.conftest import now, virtual
 
-from pyscopg2.core.line import FIRST, Line
+from pyscopg2.core.line import Line
 from pyscopg2.core.queue import Queue, Waiter
 from pyscopg2.core.selection import Request
 from pyscopg2.core.spell import Spell
@@ -135,13 +135,13 @@ async def test_it_dissolves_also_in_the_turn_in_which_somebody_was_cancelled() -
 async def test_who_comes_back_stands_where_it_stood() -> None:
     bench = Bench()
     line, read, write = bench.line, bench.read, bench.write
-    one, two = next(line.tickets), next(line.tickets)
+    zero, one, two = (next(line.tickets) for _ in range(3))
     (three,) = bench.join(read)
     again_two = line.rejoin(read, two, FOREVER)
     assert bench.heads() == [again_two]
     again_one = line.rejoin(read, one, FOREVER)
     assert bench.heads() == [again_one]
-    before_all = line.rejoin(read, FIRST, FOREVER)
+    before_all = line.rejoin(read, zero, FOREVER)
     (other,) = bench.join(write)
     order: list[Waiter] = []
     while heads := line.heads():
@@ -176,6 +176,18 @@ async def test_who_came_first_is_served_first_whichever_queue_is_looked_at_first
     gone, writer, reader, last = bench.join(read, write, read, write)
     gone.cancel()
     assert [line.pop(place) for _ in range(4)] == [writer, reader, last, None]
+
+
+@virtual
+async def test_who_came_first_is_served_first_also_where_a_queue_was_alone_before() -> None:
+    bench = Bench()
+    line, read, write, place = bench.line, bench.read, bench.write, spell()
+    for queue in (read, write):
+        queue.reconsider([place])
+    waiters = bench.join(read, write)
+    assert line.pop(place) is waiters[0]
+    waiters += bench.join(read, write)
+    assert [line.pop(place) for _ in range(4)] == [*waiters[1:], None]
 
 
 @virtual

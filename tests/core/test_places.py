@@ -5,7 +5,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from tests.core.conftest import Bench, break_one, in_use, lose, now, out, start, virtual
+from tests.core.conftest import Bench, break_one, demote, in_use, lose, now, out, start, virtual
 
 from pyscopg2.balancer_policy import RoundRobinBalancerPolicy
 from pyscopg2.core.errors import AcquireTimeoutError
@@ -193,6 +193,39 @@ async def test_a_place_on_a_host_that_is_lost_in_the_same_turn_is_not_used() -> 
         await queue.give_back(kept)
         assert (await queue.tasks["a"]).address == kept.address
         await queue.end()
+
+
+@virtual
+async def test_a_place_on_a_host_that_changes_its_role_in_the_same_turn_is_not_used() -> None:
+    async with Bench(replicas=0, size=1, refresh_delay=60) as bench:
+        (held,), queue = await bench.drain(), Queue(bench)
+        await queue.join("a", timeout=5)
+        held.terminate()  # so that giving it back takes no turn of the loop
+        bench["db1"].in_recovery = True
+        await bench.manager.release(held)
+        demote(bench.manager, held.address)
+        await settle()
+        assert queue.served == []
+        assert in_use(bench.manager) == 0
+        with pytest.raises(AcquireTimeoutError):
+            await queue.tasks["a"]
+
+
+@virtual
+async def test_who_loses_its_place_comes_before_those_who_came_later() -> None:
+    async with Bench(replicas=0, size=1, acquire_timeout=9) as bench:
+        queue = Queue(bench)
+        bench["db1"].silent_to_connects = True
+        bench["db1"].break_connections()
+        for name in ("connects", "waits", "waits too"):
+            await queue.join(name)
+        await bench.until_roles("unavailable")
+        bench["db1"].up()
+        await bench.until_roles("master")
+        await bench.manager.release(await queue.tasks.pop("connects"))
+        await bench.manager.release(await queue.tasks.pop("waits"))
+        await queue.end()
+        assert queue.served == ["connects", "waits", "waits too"]
 
 
 @virtual

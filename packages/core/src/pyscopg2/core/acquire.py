@@ -17,7 +17,6 @@ from pyscopg2.core.checkout import ENDED, NEW, OUT, Checkout, Checkouts
 from pyscopg2.core.deadline import Interrupted, Steps, within
 from pyscopg2.core.errors import AcquireTimeoutError
 from pyscopg2.core.faults import is_misuse, is_suspicious
-from pyscopg2.core.line import FIRST
 from pyscopg2.core.places import PATIENCE, RETRY_GAP
 from pyscopg2.core.queue import Queue
 from pyscopg2.core.spell import Spell
@@ -114,8 +113,8 @@ class AcquireContext(Checkout[PoolT, ConnT]):
                     connection: ConnT = stop.value
                 else:
                     if ticket is None:
-                        # Where the place is lost, the turn is not: nobody came before.
-                        ticket = FIRST
+                        # The place may be lost, but not the turn.
+                        ticket = next(places.line.tickets)
                         when = loop.time() + self._timeout
                     connection = await self._connect(spell, steps, pending, when)
             except Interrupted:
@@ -139,7 +138,7 @@ class AcquireContext(Checkout[PoolT, ConnT]):
                 return connection
             checkouts.raise_if_closed()
             if ticket is None:
-                ticket = FIRST
+                ticket = next(places.line.tickets)
                 when = loop.time() + self._timeout
             elif loop.time() + _RESOLUTION >= when:
                 self._give_up(failure)

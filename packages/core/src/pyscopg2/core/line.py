@@ -11,9 +11,6 @@ from pyscopg2.core.adapter import PoolT
 from pyscopg2.core.queue import Queue, Waiter
 from pyscopg2.core.spell import Spell
 
-FIRST = -1
-"""The ticket of one who needed none, and lost its place: all who wait now came later."""
-
 _SCAN = 2e-6
 """Seconds for each who waits, from one look at all their deadlines to the next: some twenty times
 what a look takes."""
@@ -40,7 +37,7 @@ class Line(Generic[PoolT]):
         self._only: Queue[PoolT] | None = None
         """The one in which somebody waits, where it is one alone."""
         self.tickets = itertools.count()
-        """The next is for who comes next."""
+        """The next one is for who comes next: it tells who came first."""
         self._timer: asyncio.TimerHandle | None = None
         self._rings_at = math.inf
         """When the timer does, on the event loop's clock, in seconds."""
@@ -65,8 +62,7 @@ class Line(Generic[PoolT]):
         return waiter
 
     def rejoin(self, queue: Queue[PoolT], ticket: int, when: float) -> Waiter:
-        """Stand where the ticket says: for one who had a place already, and lost it with its
-        host."""
+        """Stand where an older ticket says: for one who had a place, and lost it with its host."""
         waiter = self.join(queue, ticket, when)
         waiters = queue.waiters
         for later in [each for each, (other, _) in waiters.items() if other > ticket]:
