@@ -47,24 +47,24 @@ def test_listeners_hear_of_each_publish_in_order_before_those_who_wait() -> None
         waiting = start(store.wait_for(one))
         waiting.add_done_callback(lambda _: heard.append("waiter"))
         await settle()
-        store.subscribe(lambda before, after: heard.append(f"{before} -> {after}"))
-        store.subscribe(lambda before, after: heard.append("second"))
+        store.subscribe(lambda after, changes: heard.append(f"{after}, {len(changes)} new"))
+        store.subscribe(lambda after, _: heard.append("second"))
         see(store)
         await waiting
 
     main()
-    assert heard == ["a unknown; b unknown -> a master; b unknown", "second", "waiter"]
+    assert heard == ["a master; b unknown, 1 new", "second", "waiter"]
 
 
 def test_a_listener_that_fails_hurts_nobody(caplog: pytest.LogCaptureFixture) -> None:
     store = make_store()
     heard: list[object] = []
 
-    def fail(before: object, after: object) -> None:
+    def fail(after: object, changes: object) -> None:
         raise RuntimeError("oh")
 
     store.subscribe(fail)
-    store.subscribe(lambda before, after: heard.append(after))
+    store.subscribe(lambda after, _: heard.append(after))
     with caplog.at_level(logging.ERROR):
         see(store)
     assert heard == [store.topology]

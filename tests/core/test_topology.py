@@ -119,6 +119,18 @@ def test_snapshots_do_not_change() -> None:
         before.hosts = ()  # type: ignore[misc]
 
 
+def test_what_has_changed_is_told_host_by_host() -> None:
+    before = after(("a", primary(1)), ("b", STANDBY))
+    again = before.apply(seen("b", STANDBY))
+    assert again.changes(before) == [(before["b"], again["b"])]
+    promoted = again.apply(seen("b", primary(2)))
+    assert [(old.role, new.role) for old, new in promoted.changes(again)] == [
+        (Role.MASTER, Role.SUPERSEDED),
+        (Role.REPLICA, Role.MASTER),
+    ]
+    assert promoted.changes(promoted) == []
+
+
 # The newest timeline wins
 
 

@@ -111,8 +111,8 @@ MUTATIONS = (
     ),
     Mutation(
         "fencing is off",
-        f"{TOPOLOGY}:_judge",
-        "_timeline(best) > _timeline(host)",
+        f"{TOPOLOGY}:_superseder",
+        "highest > timeline",
         "False",
         hint=10,
     ),

@@ -6,7 +6,7 @@ taken from the driver is given back to it exactly once, and its place is free on
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from enum import Enum, auto
 from functools import partial
 from typing import Any, Generic
@@ -17,7 +17,7 @@ from pyscopg2.core.deadline import resume
 from pyscopg2.core.places import Choose, Places
 from pyscopg2.core.spell import Spell
 from pyscopg2.core.store import Store
-from pyscopg2.core.topology import Role, Topology
+from pyscopg2.core.topology import Change, Role, Topology
 from pyscopg2.core.watchdog import NOT_WAITING, Watchdog
 
 logger = logging.getLogger("pyscopg2")
@@ -285,14 +285,14 @@ class Checkouts(Generic[PoolT, ConnT]):
 
     # Following the topology
 
-    def _follow(self, before: Topology, after: Topology) -> None:
+    def _follow(self, after: Topology, changes: Sequence[Change]) -> None:
         """The store's listener."""
         now = asyncio.get_running_loop().time()
-        for spell in self.places.follow(before, after):
+        for spell in self.places.follow(after, changes):
             answered_at = after[spell.address].answered_at
             since = now if answered_at is None else answered_at
             self._await_end(spell, max(now, since + self._abandon_timeout))
-        for old, new in zip(before, after, strict=True):
+        for old, new in changes:
             if new.role is Role.SUPERSEDED and old.role is not Role.SUPERSEDED:
                 lost = [c for c in self._held() if c.spell.address == new.address]
                 self._end_all(lost, f"{new.address} is superseded by {new.superseded_by}")

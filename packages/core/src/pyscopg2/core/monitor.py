@@ -75,6 +75,7 @@ class Monitor(Generic[PoolT, ConnT]):
         the address when a check takes far longer than usual. ``retired`` tells the address's pools
         that wait for their last checkouts."""
         self._target = target
+        self._address = target.address
         self._adapter = adapter
         self._options = options
         self._store = store
@@ -133,11 +134,11 @@ class Monitor(Generic[PoolT, ConnT]):
             if self._stopping:
                 self._drop_reserved()
             else:
-                pool = cast("PoolT | None", self._store.topology[self._target.address].pool)
+                pool = cast("PoolT | None", self._store.topology[self._address].pool)
                 if self._reserved is not None:
                     self._adapter.terminate_connection(self._reserved.connection)
                     pool = self._reserved.pool
-                for each in (pool, *self._retired(self._target.address)):
+                for each in (pool, *self._retired(self._address)):
                     if each is not None:
                         await self._adapter.terminate_pool(each)
 
@@ -181,7 +182,7 @@ class Monitor(Generic[PoolT, ConnT]):
 
         A name or a service that moves to the new master leaves the flows that there are alone.
         """
-        if answer.writable or self._store.topology.masters or not self._hurried():
+        if answer.writable or not self._hurried() or self._store.topology.masters:
             return False
         return asyncio.get_running_loop().time() >= self._anew_at
 
@@ -243,7 +244,7 @@ class Monitor(Generic[PoolT, ConnT]):
     ) -> None:
         self._store.publish(
             Observation(
-                address=self._target.address,
+                address=self._address,
                 serial=serial,
                 at=asyncio.get_running_loop().time(),
                 answer=answer,
@@ -256,7 +257,7 @@ class Monitor(Generic[PoolT, ConnT]):
             )
         )
 
-        serving = self._store.topology[self._target.address].serving
+        serving = self._store.topology[self._address].serving
         self._served = self._reserved is not None and (self._served or serving)
 
     def _ends_spell(self, before: Answer, now: Answer) -> bool:
@@ -272,7 +273,7 @@ class Monitor(Generic[PoolT, ConnT]):
             return True
         if self._reopened and (before.writable, before.timeline) != (now.writable, now.timeline):
             return True
-        role = self._store.topology[self._target.address].role
+        role = self._store.topology[self._address].role
         return self._served and role is Role.SUPERSEDED
 
     def _describe(self, exc: Exception) -> str:
@@ -291,9 +292,7 @@ class Monitor(Generic[PoolT, ConnT]):
         attempt.add_done_callback(end)
         alarm = Alarm(loop, self._refresh_timeout, end)
         usual = self._stopwatch.median or self._refresh_timeout
-        first_alarm = Alarm(
-            loop, max(GAP, OVERDUE * usual), partial(self._overdue, self._target.address)
-        )
+        first_alarm = Alarm(loop, max(GAP, OVERDUE * usual), partial(self._overdue, self._address))
         try:
             await over
         finally:
@@ -319,7 +318,7 @@ class Monitor(Generic[PoolT, ConnT]):
                 return await self._ask(reserved)
             except Exception as exc:
                 # Maybe only this connection is broken: a new one tells.
-                logger.debug("%s asked anew: %s", self._target.address, self._describe(exc))
+                logger.debug("%s asked anew: %s", self._address, self._describe(exc))
                 returning = self._drop_reserved()
                 if returning is not None:
                     # Its place first: under full load the driver has no other for the next one,
@@ -380,7 +379,7 @@ class Monitor(Generic[PoolT, ConnT]):
         if reserved is None:
             return None
         self._adapter.terminate_connection(reserved.connection)
-        published = self._store.topology[self._target.address].pool is reserved.pool
+        published = self._store.topology[self._address].pool is reserved.pool
         return self._background.spawn(self._give_back(reserved, published))
 
     async def _give_back(self, reserved: Reserved[PoolT, ConnT], published: bool) -> None:

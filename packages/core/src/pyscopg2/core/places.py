@@ -6,7 +6,7 @@ who could have it waits, and none is given out twice.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, cast
 
 from pyscopg2.core.adapter import PoolT
@@ -14,7 +14,7 @@ from pyscopg2.core.line import Line
 from pyscopg2.core.queue import Queue, Waiter
 from pyscopg2.core.selection import Candidate, Request, eligible
 from pyscopg2.core.spell import Spell
-from pyscopg2.core.topology import HostState, Topology
+from pyscopg2.core.topology import Change, HostState, Topology
 
 PATIENCE = 0.05
 """Seconds to wait for a place before a host that gave nothing back meanwhile is suspected."""
@@ -214,14 +214,12 @@ class Places(Generic[PoolT]):
         else:
             self._serve(spell)
 
-    def follow(self, before: Topology, after: Topology) -> list[Spell[PoolT]]:
+    def follow(self, after: Topology, changes: Sequence[Change]) -> list[Spell[PoolT]]:
         """Begin and retire spells, and serve the line anew; returns the spells retired now."""
         self._topology = after
         retired: list[Spell[PoolT]] = []
         changed = False
-        for old, new in zip(before, after, strict=True):
-            if old is new:
-                continue
+        for old, new in changes:
             changed |= old.role is not new.role
             if old.pool is not new.pool:
                 changed = True

@@ -3,12 +3,12 @@
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from pyscopg2.core.topology import Observation, Topology
+from pyscopg2.core.topology import Change, Observation, Topology
 
-Listener = Callable[[Topology, Topology], None]
-"""Called with the snapshot before and after; must not await."""
+Listener = Callable[[Topology, Sequence[Change]], None]
+"""Called with the new snapshot, and what is new in it; must not await."""
 
 logger = logging.getLogger("pyscopg2")
 
@@ -37,16 +37,17 @@ class Store:
         return next(self._serials)
 
     def subscribe(self, listener: Listener) -> None:
-        """Have ``listener(before, after)`` called at each publish, in the order of subscribing."""
+        """Have ``listener(after, changes)`` called at each publish, in the order of subscribing."""
         self._listeners.append(listener)
 
     def publish(self, observation: Observation) -> None:
         """Apply an observation, tell the listeners, then wake those whose wait is over."""
         before = self._topology
         after = self._topology = before.apply(observation)
+        changes = after.changes(before)
         for listener in self._listeners:
             try:
-                listener(before, after)
+                listener(after, changes)
             except Exception:
                 # A listener's fault must hurt neither the monitor nor the other listeners.
                 logger.exception("a listener failed")

@@ -8,7 +8,9 @@ states of all.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
+import itertools
+import operator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -96,27 +98,43 @@ class HostState:
         return "".join(words)
 
 
+Change = tuple[HostState, HostState]
+"""What a host's state was, and is."""
+
+
 @dataclass(frozen=True)
 class Topology:
     """The hosts in the order of the DSN, each under its address."""
 
     hosts: tuple[HostState, ...]
+    positions: Mapping[str, int] = field(repr=False, compare=False)
+    """Of the addresses among the hosts: the same in each snapshot."""
     fencing: bool = True
     """Whether the newest timeline wins; without it every writable host is a master."""
 
     @classmethod
     def of(cls, addresses: tuple[str, ...], *, fencing: bool = True) -> Topology:
         """The snapshot before the first check."""
-        return cls(tuple(HostState(address) for address in addresses), fencing)
+        positions = {address: position for position, address in enumerate(addresses)}
+        return cls(tuple(map(HostState, addresses)), positions, fencing)
 
     def apply(self, observation: Observation) -> Topology:
         """The next snapshot. An observation of a host that is not here changes nothing."""
-        observed = tuple(
-            _observe(host, observation) if host.address == observation.address else host
-            for host in self.hosts
-        )
-        newest = _newest_masters(observed) if self.fencing else {}
-        return Topology(tuple(_judge(host, newest) for host in observed), self.fencing)
+        position = self.positions.get(observation.address)
+        if position is None:
+            return self
+        before = self.hosts[position]
+        host = _judge(_observe(before, observation), before.superseded_by)
+        hosts = (*self.hosts[:position], host, *self.hosts[position + 1 :])
+        if self.fencing and _claim(host) != _claim(before):
+            newest = _newest_masters(hosts)
+            hosts = tuple(_judge(each, _superseder(each, newest)) for each in hosts)
+        return Topology(hosts, self.positions, self.fencing)
+
+    def changes(self, before: Topology) -> list[Change]:
+        """The hosts that are not what they were, in the order of the DSN."""
+        pairs = zip(before.hosts, self.hosts, strict=True)
+        return list(itertools.compress(pairs, map(operator.is_not, before.hosts, self.hosts)))
 
     @cached_property
     def masters(self) -> tuple[HostState, ...]:
@@ -130,7 +148,7 @@ class Topology:
 
     def __getitem__(self, address: str) -> HostState:
         """The state of one host; `KeyError` where it is not of this topology."""
-        return self._by_address[address]
+        return self.hosts[self.positions[address]]
 
     def __iter__(self) -> Iterator[HostState]:
         return iter(self.hosts)
@@ -140,10 +158,6 @@ class Topology:
 
     def __str__(self) -> str:
         return "; ".join(map(str, self.hosts))
-
-    @cached_property
-    def _by_address(self) -> dict[str, HostState]:
-        return {host.address: host for host in self.hosts}
 
 
 def _observe(host: HostState, seen: Observation) -> HostState:
@@ -171,42 +185,51 @@ def _observe(host: HostState, seen: Observation) -> HostState:
     )
 
 
-def _newest_masters(hosts: tuple[HostState, ...]) -> dict[int, HostState]:
-    """For each system, the primary last seen on the highest timeline, reachable or not.
+def _claim(host: HostState) -> tuple[int, int] | None:
+    """The system whose primary it was when last seen, and on which timeline; None where it was
+    none, or did not tell. One that is set read-only meanwhile is on its timeline still."""
+    answer = host.answer
+    if answer is None or answer.in_recovery or answer.system_identifier is None:
+        return None
+    return answer.system_identifier, answer.timeline or 0
 
-    One that is set read-only meanwhile is on its timeline still.
-    """
-    newest: dict[int, HostState] = {}
+
+_Newest = dict[int, tuple[int, str]]
+"""For each system, the highest timeline that is claimed, and the address that claims it."""
+
+
+def _newest_masters(hosts: tuple[HostState, ...]) -> _Newest:
+    """Reachable or not."""
+    newest: _Newest = {}
     for host in hosts:
-        answer = host.answer
-        if answer is None or answer.in_recovery or answer.system_identifier is None:
-            continue
-        best = newest.get(answer.system_identifier)
-        if best is None or _timeline(host) > _timeline(best):
-            newest[answer.system_identifier] = host
+        claim = _claim(host)
+        if claim is not None:
+            system, timeline = claim
+            if system not in newest or timeline > newest[system][0]:
+                newest[system] = timeline, host.address
     return newest
 
 
-def _timeline(host: HostState) -> int:
-    return host.answer.timeline or 0 if host.answer is not None else 0
+def _superseder(host: HostState, newest: _Newest) -> str | None:
+    """The address of the newest master of the host's system, where that is newer."""
+    claim = _claim(host)
+    if claim is None:
+        return None
+    system, timeline = claim
+    highest, address = newest[system]
+    return address if highest > timeline else None
 
 
-def _judge(host: HostState, newest: dict[int, HostState]) -> HostState:
-    """Give a host the role that follows from its own state and the newest masters."""
-    answer = host.answer
-    superseded_by = None
-    if answer is not None and not answer.in_recovery and answer.system_identifier is not None:
-        best = newest.get(answer.system_identifier)
-        if best is not None and _timeline(best) > _timeline(host):
-            superseded_by = best.address
+def _judge(host: HostState, superseded_by: str | None) -> HostState:
+    """Give a host the role that follows from its own state, and from who supersedes it."""
     if superseded_by is not None:
         role = Role.SUPERSEDED
     elif host.error is not None:
         role = Role.UNAVAILABLE
-    elif answer is None:
+    elif host.answer is None:
         role = Role.UNKNOWN
     else:
-        role = Role.MASTER if answer.writable else Role.REPLICA
+        role = Role.MASTER if host.answer.writable else Role.REPLICA
     if role is host.role and superseded_by == host.superseded_by:
         return host
     return replace(host, role=role, superseded_by=superseded_by)
