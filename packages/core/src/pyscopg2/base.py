@@ -17,6 +17,7 @@ from pyscopg2.core.checkout import Checkouts
 from pyscopg2.core.dsn import Target
 from pyscopg2.core.errors import NotReadyError, PoolManagerClosedError
 from pyscopg2.core.monitor import Monitor
+from pyscopg2.core.queue import Queue
 from pyscopg2.core.resolve import Surroundings, resolve
 from pyscopg2.core.selection import Request, eligible
 from pyscopg2.core.spell import Spell
@@ -173,18 +174,12 @@ class BasePoolManager(Generic[PoolT, ConnT]):
             state; its cause is the driver's own error where there is one.
         :raises PoolManagerClosedError: when awaited: the manager is closed, or closes meanwhile.
         """
-        if not read_only:
-            if master_as_replica_weight is not None:
-                raise ValueError("master_as_replica_weight is for reads: read_only=True")
+        if read_only:
+            queue = self._readers(fallback_master, master_as_replica_weight)
+        elif master_as_replica_weight is None:
             queue = self._masters
         else:
-            weight = self._weight
-            if master_as_replica_weight is not None:
-                weight = _weight(master_as_replica_weight)
-            if fallback_master is None:
-                fallback_master = self._fallback_master
-            masters_too = weight > 0 and random.random() < weight
-            queue = self._reads[bool(fallback_master), masters_too]
+            raise ValueError("master_as_replica_weight is for reads: read_only=True")
         timeout = self._acquire_timeout if timeout is None else _timeout(timeout)
         return AcquireContext(self._checkouts, queue, timeout, kwargs)
 
@@ -203,7 +198,17 @@ class BasePoolManager(Generic[PoolT, ConnT]):
         **kwargs: Any,
     ) -> AcquireContext[PoolT, ConnT]:
         """`acquire` of a replica."""
-        return self.acquire(True, fallback_master, master_as_replica_weight, timeout, **kwargs)
+        queue = self._readers(fallback_master, master_as_replica_weight)
+        timeout = self._acquire_timeout if timeout is None else _timeout(timeout)
+        return AcquireContext(self._checkouts, queue, timeout, kwargs)
+
+    def _readers(self, fallback_master: bool | None, weight: float | None) -> Queue[PoolT]:
+        """The queue of a read. Whether a master may serve it is thrown with dice each time."""
+        weight = self._weight if weight is None else _weight(weight)
+        if fallback_master is None:
+            fallback_master = self._fallback_master
+        masters_too = weight > 0 and random.random() < weight
+        return self._reads[bool(fallback_master), masters_too]
 
     async def release(self, connection: ConnT, **kwargs: Any) -> None:
         """Give an awaited connection back; ``kwargs`` go to the driver's release.

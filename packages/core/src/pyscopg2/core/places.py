@@ -12,7 +12,7 @@ from typing import Any, Generic, cast
 from pyscopg2.core.adapter import PoolT
 from pyscopg2.core.line import Line
 from pyscopg2.core.queue import Queue, Waiter
-from pyscopg2.core.selection import Candidate, Request, eligible
+from pyscopg2.core.selection import Request, eligible
 from pyscopg2.core.spell import Spell
 from pyscopg2.core.topology import Change, HostState, Topology
 
@@ -25,7 +25,7 @@ RETRY_GAP = 0.2
 FORGOTTEN = 1.0
 """Seconds from the last failed or tentative connect to full trust, where the host answers."""
 
-Choose = Callable[[list[Any]], Candidate]
+Choose = Callable[[list[Any]], Any]
 """`BalancerPolicy.choose`."""
 
 
@@ -113,17 +113,20 @@ class Places(Generic[PoolT]):
                 return None
             spell.in_use += 1
             return spell
-        free = [spell for spell in self.candidates(queue) if spell.in_use < spell.limit]
-        if queue.retired:
-            raise _retired()
-        if not free:
-            return None
-        spell = free[0]
+        candidates = queue.candidates
+        if candidates is None:
+            candidates = self.candidates(queue)
+        free = [spell for spell in candidates if spell.in_use < spell.limit]
         if len(free) > 1:
-            chosen = self._choose(free)
-            if chosen not in free:
-                raise TypeError(f"the balancer policy returned {chosen!r}, not a candidate")
-            spell = cast(Spell[PoolT], chosen)
+            spell = self._choose(free)
+            if spell not in free:
+                raise TypeError(f"the balancer policy returned {spell!r}, not a candidate")
+        elif free:
+            spell = free[0]
+        elif queue.retired:
+            raise _retired()
+        else:
+            return None
         spell.in_use += 1
         return spell
 
