@@ -5,10 +5,16 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.core.conftest import Bench, in_use, now, recorded, start, virtual
+from tests.core.conftest import Bench, in_use, now, out, recorded, start, virtual
 
 from pyscopg2.core.errors import AcquireTimeoutError
-from pyscopg2.testing.fake import FakeAdapter, FakeConnection, FakePool, FakeQuirks
+from pyscopg2.testing.fake import (
+    FakeAdapter,
+    FakeConnection,
+    FakeNetwork,
+    FakePool,
+    FakeQuirks,
+)
 from pyscopg2.testing.fake_server import FakeError
 from pyscopg2.testing.virtual_time import settle
 
@@ -476,6 +482,61 @@ async def test_what_came_back_and_nobody_took_is_not_bitten_while_its_release_go
         assert not held.is_closed
         adapter.gate.set()
         await releasing
+
+
+@virtual
+async def test_a_connection_that_is_registered_on_its_way_back_costs_nobody_a_place() -> None:
+    """Nobody should, while it is being released."""
+    async with Bench(replicas=0, size=1, adapter=Early) as bench:
+        adapter = early(bench)
+        bench["db1"].freeze()
+        held = await bench.manager.acquire()
+        waiter = start(bench.manager.acquire())
+        await settle()
+        releasing = [start(bench.manager.release(held))]
+        await settle()
+        bench.manager.register_connection(held, bench.pool("db1"))
+        releasing.append(start(bench.manager.release(held)))
+        await settle()
+        bench["db1"].thaw()
+        adapter.gate.set()
+        first, second = await asyncio.gather(*releasing, return_exceptions=True)
+        assert first is None
+        assert isinstance(second, FakeError)  # the driver's: it has it back already
+        await bench.manager.release(await waiter)
+        assert (in_use(bench.manager), recorded(bench.manager)) == (0, 0)
+
+
+class Late(FakeAdapter):
+    """Its release goes on when its pool has the connection already."""
+
+    def __init__(self, network: FakeNetwork, quirks: FakeQuirks | None = None) -> None:
+        super().__init__(network, quirks)
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def release_to_pool(
+        self, connection: FakeConnection, pool: FakePool, /, **kwargs: Any
+    ) -> None:
+        await super().release_to_pool(connection, pool, **kwargs)
+        await self.gate.wait()
+
+
+@virtual
+async def test_a_release_that_goes_on_is_not_taken_for_that_of_the_next_user() -> None:
+    async with Bench(replicas=0, size=2, adapter=Late) as bench:
+        assert isinstance(bench.adapter, Late)
+        held = await bench.manager.acquire()
+        bench.adapter.gate.clear()
+        releasing = start(bench.manager.release(held))
+        await asyncio.sleep(0.01)
+        assert await bench.manager.acquire() is held
+        assert not releasing.done()
+        bench.adapter.gate.set()
+        await releasing
+        assert (in_use(bench.manager), out(bench.manager)) == (1, [held])
+        await bench.manager.release(held)
+        assert (in_use(bench.manager), recorded(bench.manager)) == (0, 0)
 
 
 @pytest.mark.parametrize("in_time", [True, False])

@@ -84,13 +84,14 @@ async def test_who_was_cancelled_and_could_not_leave_yet_is_passed_over() -> Non
     assert (line.waiting, tuple(line.queues)) == (0, ())
 
 
+@pytest.mark.parametrize("alone", [True, False])
 @virtual
-async def test_many_who_were_cancelled_and_could_not_leave_yet_are_passed_over() -> None:
+async def test_many_who_were_cancelled_and_could_not_leave_yet_are_passed_over(alone: bool) -> None:
     bench = Bench()
-    line, read, place = bench.line, bench.read, spell()
-    for queue in (read, bench.write):
+    line, read, write, place = bench.line, bench.read, bench.write, spell()
+    for queue in (read, write):
         queue.reconsider([place])
-    *gone, last = bench.join(read, bench.write, *[read] * 10_000)
+    *gone, last = bench.join(read if alone else write, *[read] * 10_000)
     for waiter in gone:
         waiter.cancel()
     assert bench.heads() == [last]

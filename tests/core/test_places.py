@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Awaitable
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from tests.core.conftest import Bench, break_one, demote, in_use, lose, now, out
 from pyscopg2.balancer_policy import RoundRobinBalancerPolicy
 from pyscopg2.core.errors import AcquireTimeoutError
 from pyscopg2.core.places import RETRY_GAP
-from pyscopg2.testing.fake import FakeConnection, FakeQuirks
+from pyscopg2.testing.fake import FakeAdapter, FakeConnection, FakePool, FakeQuirks
 from pyscopg2.testing.fake_server import FULL
 from pyscopg2.testing.virtual_time import settle
 
@@ -181,9 +182,9 @@ async def test_a_place_given_to_one_cancelled_in_the_same_turn_goes_to_the_next(
 
 @virtual
 async def test_a_place_on_a_host_that_is_lost_in_the_same_turn_is_not_used() -> None:
-    async with Bench(replicas=2, size=1, refresh_delay=60) as bench:
+    async with Bench(replicas=3, size=1, refresh_delay=60) as bench:
         held, queue = await bench.drain(read_only=True), Queue(bench)
-        lost, kept = sorted(held, key=lambda connection: connection.address)
+        lost, kept, other = sorted(held, key=lambda connection: connection.address)
         await queue.join("a", True, timeout=5)
         lost.terminate()  # so that giving it back takes no turn of the loop
         await bench.manager.release(lost)
@@ -192,6 +193,7 @@ async def test_a_place_on_a_host_that_is_lost_in_the_same_turn_is_not_used() -> 
         assert queue.served == []
         await queue.give_back(kept)
         assert (await queue.tasks["a"]).address == kept.address
+        await bench.manager.release(other)
         await queue.end()
 
 
@@ -226,6 +228,46 @@ async def test_who_loses_its_place_comes_before_those_who_came_later() -> None:
         await bench.manager.release(await queue.tasks.pop("waits"))
         await queue.end()
         assert queue.served == ["connects", "waits", "waits too"]
+
+
+class Refusing(FakeAdapter):
+    """Refuses one host's connections at once, before anything is awaited."""
+
+    refused = ""
+
+    def acquire_from_pool(self, pool: FakePool, /, **kwargs: Any) -> Awaitable[FakeConnection]:
+        if pool.address == self.refused:
+            return self.refuse()
+        return super().acquire_from_pool(pool, **kwargs)
+
+    async def refuse(self) -> FakeConnection:
+        raise ConnectionRefusedError
+
+
+@virtual
+async def test_who_is_refused_at_once_stands_behind_those_who_wait() -> None:
+    async with Bench(size=1, adapter=Refusing, acquire_timeout=9, refresh_delay=60) as bench:
+        (held,), queue = await bench.drain(), Queue(bench)
+        await queue.join("waits")
+        assert isinstance(bench.adapter, Refusing)
+        bench.adapter.refused = "db2:5432"
+        await queue.join("refused", True, master_as_replica_weight=1)
+        await bench.manager.release(held)
+        await bench.manager.release(await queue.tasks.pop("waits"))
+        await queue.end()
+        assert queue.served == ["waits", "refused"]
+
+
+@virtual
+async def test_who_is_refused_at_once_has_its_timeout_still() -> None:
+    async with Bench(replicas=0, adapter=Refusing, refresh_delay=60) as bench:
+        assert isinstance(bench.adapter, Refusing)
+        bench.adapter.refused = "db1:5432"
+        began = now()
+        acquire = start(bench.manager.acquire(timeout=3))
+        await asyncio.wait([acquire], timeout=30)
+        assert isinstance(acquire.exception(), AcquireTimeoutError)
+        assert now() - began == pytest.approx(3, abs=1e-3)
 
 
 @virtual

@@ -157,6 +157,11 @@ def test_a_frozen_master_is_superseded() -> None:
     assert str(topology["a"]) == "a superseded by b (refused)"
 
 
+def test_of_two_newest_masters_the_first_supersedes() -> None:
+    topology = after(("c", primary(3)), ("b", primary(3)), ("a", primary(1)))
+    assert str(topology) == "a superseded by b; b master; c master"
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [

@@ -98,8 +98,8 @@ MUTATIONS = (
     Mutation(
         "a place is handed to one who is cancelled already",
         f"{LINE}.pop",
-        "if waiter.done():",
-        "if False:",
+        "if not waiter.done():",
+        "if True:",
         hint=501,
     ),
     Mutation(

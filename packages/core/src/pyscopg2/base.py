@@ -203,7 +203,7 @@ class BasePoolManager(Generic[PoolT, ConnT]):
         return AcquireContext(self._checkouts, queue, timeout, kwargs)
 
     def _readers(self, fallback_master: bool | None, weight: float | None) -> Queue[PoolT]:
-        """The queue of a read. Whether a master may serve it is thrown with dice each time."""
+        """The queue of a read. Whether masters may serve it is decided by dice each time."""
         weight = self._weight if weight is None else _weight(weight)
         if fallback_master is None:
             fallback_master = self._fallback_master

@@ -87,8 +87,8 @@ class AsyncpgAdapter:
             arguments["init_size"] = options["init_size"] + 1
         arguments["reset"] = _quiet_reset(options)
         if _HAS_FLOOR and arguments["min_size"] == arguments["max_size"]:
-            # No connection is ever above the floor, so that none is closed for being idle: but
-            # asyncpg sets a timer for it at each release, and cancels it at each acquire.
+            # No connection is ever above the floor, so that no sound one is closed for being idle:
+            # but asyncpg sets a timer for it at each release, and cancels it at each acquire.
             arguments.setdefault("max_inactive_connection_lifetime", 0)
         pool = asyncpg.create_pool(**arguments)
         try:

@@ -95,7 +95,7 @@ class AcquireContext(Checkout[PoolT, ConnT]):
                 if spell is None:
                     self._give_up(failure)
                 if spell is not queue.sole and spell not in places.candidates(queue):
-                    # The host was lost between the hand-over and this step.
+                    # The host may not serve this any more: it was lost in this very turn, say.
                     places.free(spell)
                     checkouts.raise_if_closed()
                     continue
@@ -166,7 +166,7 @@ class AcquireContext(Checkout[PoolT, ConnT]):
             suspicion.cancel()
             doubt.cancel()
         if spell not in places.candidates(self._queue):
-            # The host's role changed meanwhile.
+            # The host may not serve this any more: its role changed meanwhile, say.
             checkouts.return_later(connection, spell)
             raise Interrupted
         return connection

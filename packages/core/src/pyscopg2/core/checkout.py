@@ -168,8 +168,8 @@ class Checkouts(Generic[PoolT, ConnT]):
         checkout.ticks = 0
         try:
             if early is not None:
-                vacate = partial(self._vacate, checkout)
-                releasing = early.return_to_pool(connection, spell.pool, vacate)
+                settle = partial(self._settle, checkout)
+                releasing = early.return_to_pool(connection, spell.pool, settle)
             elif kwargs:
                 releasing = self.adapter.release_to_pool(connection, spell.pool, **kwargs)
             else:
@@ -204,18 +204,10 @@ class Checkouts(Generic[PoolT, ConnT]):
             del self.out[key]
 
     def _settle(self, checkout: Checkout[PoolT, ConnT]) -> None:
-        """The release is over: its place is free, if it was not before."""
+        """The driver has it, and gives it to who waits for its place, which is free once."""
         if checkout.stage is RETURNING:
             checkout.stage = BACK
             self._forget(checkout)
-            self.places.free(checkout.spell)
-
-    def _vacate(self, checkout: Checkout[PoolT, ConnT]) -> None:
-        """Told by `ReturnsEarly`: the driver has it, and gives it to who waits for its place. Until
-        then nobody else can have it."""
-        if checkout.stage is RETURNING:
-            checkout.stage = BACK
-            del self.out[id(checkout.connection)]
             self.places.free(checkout.spell)
 
     def return_later(self, connection: ConnT, spell: Spell[PoolT]) -> None:

@@ -57,12 +57,12 @@ class Line(Generic[PoolT]):
             self._arm(when)
         if queue not in self.queues:
             self.queues[queue] = None
-            self._count()
+            self._find_only()
             self._opened(queue)
         return waiter
 
     def rejoin(self, queue: Queue[PoolT], ticket: int, when: float) -> Waiter:
-        """Stand where an older ticket says: for one who had a place, and lost it with its host."""
+        """Stand where the ticket says: for one who drew it before, and lost a place since."""
         waiter = self.join(queue, ticket, when)
         waiters = queue.waiters
         for later in [each for each, (other, _) in waiters.items() if other > ticket]:
@@ -77,16 +77,16 @@ class Line(Generic[PoolT]):
     def pop(self, spell: Spell[PoolT]) -> Waiter | None:
         """Take out who came first among those whom this spell may serve; None where there is
         nobody. What they wait for, `asyncio.Future.set_result` hands over."""
-        queue = self._only
-        if queue is None or queue.sole is not spell:
-            return self._pop_first(spell)
-        waiter, _ = queue.waiters.popitem(False)
-        if not queue.waiters:
-            self._close(queue)
-        if waiter.done():
-            # Cancelled in this very turn of the loop, so that it could not leave yet.
-            return self._pop_first(spell)
-        return waiter
+        while True:
+            queue = self._only
+            if queue is None or queue.sole is not spell:
+                return self._pop_first(spell)
+            waiter, _ = queue.waiters.popitem(False)
+            if not queue.waiters:
+                self._close(queue)
+            # Some were cancelled in this very turn of the loop, and could not leave yet.
+            if not waiter.done():
+                return waiter
 
     def heads(self) -> list[tuple[Queue[PoolT], Waiter]]:
         """The first waiter of each queue, those who came first coming first."""
@@ -149,7 +149,7 @@ class Line(Generic[PoolT]):
             self._arm(following)
 
     def _pop_first(self, spell: Spell[PoolT]) -> Waiter | None:
-        """`pop`, where several queues have to be looked at."""
+        """`pop`, whoever waits, and whatever spells may serve them."""
         for queue, head in self.heads():
             if queue.sole is spell or spell in self._candidates(queue):
                 self.leave(queue, head)
@@ -159,9 +159,9 @@ class Line(Generic[PoolT]):
     def _close(self, queue: Queue[PoolT]) -> None:
         """Nobody waits there any more."""
         del self.queues[queue]
-        self._count()
+        self._find_only()
 
-    def _count(self) -> None:
+    def _find_only(self) -> None:
         self._only = next(iter(self.queues)) if len(self.queues) == 1 else None
 
 

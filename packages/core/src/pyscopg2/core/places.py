@@ -55,7 +55,7 @@ class Places(Generic[PoolT]):
         self._queues: dict[Request, Queue[PoolT]] = {}
         self._masters = self.queue(Request())
         self.line = Line(self.candidates, self._see_to)
-        """For those who `take` nothing: what `Line.join` gives becomes the spell on which a place
+        """For those who `take` nothing: what it gives who joins becomes the spell on which a place
         is counted for them already; None when the time is up."""
         self._look: asyncio.TimerHandle | None = None
 
@@ -131,7 +131,7 @@ class Places(Generic[PoolT]):
         return spell
 
     def leave(self, queue: Queue[PoolT], waiter: Waiter) -> None:
-        """Stand in `line` no longer, because what `Line.join` gave was awaited, and raised. A
+        """Stand in `line` no longer, because what it gave was awaited, and raised. A
         place that was handed over in the same turn goes to the next."""
         self.line.leave(queue, waiter)
         if waiter.done() and not waiter.cancelled() and waiter.exception() is None:

@@ -107,16 +107,16 @@ class Topology:
     """The hosts in the order of the DSN, each under its address."""
 
     hosts: tuple[HostState, ...]
-    positions: Mapping[str, int] = field(repr=False, compare=False)
-    """Of the addresses among the hosts: the same in each snapshot."""
     fencing: bool = True
     """Whether the newest timeline wins; without it every writable host is a master."""
+    positions: Mapping[str, int] = field(kw_only=True, repr=False, compare=False)
+    """Of the addresses among the hosts: the same in each snapshot."""
 
     @classmethod
     def of(cls, addresses: tuple[str, ...], *, fencing: bool = True) -> Topology:
         """The snapshot before the first check."""
         positions = {address: position for position, address in enumerate(addresses)}
-        return cls(tuple(map(HostState, addresses)), positions, fencing)
+        return cls(tuple(map(HostState, addresses)), fencing, positions=positions)
 
     def apply(self, observation: Observation) -> Topology:
         """The next snapshot. An observation of a host that is not here changes nothing."""
@@ -129,7 +129,7 @@ class Topology:
         if self.fencing and _claim(host) != _claim(before):
             newest = _newest_masters(hosts)
             hosts = tuple(_judge(each, _superseder(each, newest)) for each in hosts)
-        return Topology(hosts, self.positions, self.fencing)
+        return Topology(hosts, self.fencing, positions=self.positions)
 
     def changes(self, before: Topology) -> list[Change]:
         """The hosts that are not what they were, in the order of the DSN."""
