@@ -15,6 +15,7 @@ from pyscopg2.testing.cluster import LocalCluster
 
 from .contenders import BARE, DRIVERS, OURS, SIZE, Acquire, Contender, managed
 from .overhead import SESSIONS, TASKS, crowd
+from .placement import apart
 from .report import COLOURS, Report
 from .rounds import Timing, compared, sample
 
@@ -131,7 +132,8 @@ async def _measure(cluster: LocalCluster, rounds: int) -> Found:
             batches = {each.name: crowd(each) for each in lines}
             for batch in batches.values():
                 await batch(1)
-            sampled = await sample(batches, rounds=max(1, rounds // SESSIONS))
+            with apart():
+                sampled = await sample(batches, rounds=max(1, rounds // SESSIONS))
             for name, seconds in sampled.items():
                 times.setdefault(name, []).extend(seconds)
     return {name: timing.per(TASKS) for name, timing in compared(times).items()}

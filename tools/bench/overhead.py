@@ -22,7 +22,7 @@ from pyscopg2.testing.cluster import LocalCluster
 
 from . import null
 from .contenders import BARE, DRIVERS, HASQL, OURS, SIZE, Contender, managed
-from .placement import on_one_core
+from .placement import apart, on_one_core
 from .report import COLOURS, Report
 from .rounds import Batch, Timing, compared, interleave, sample
 
@@ -90,9 +90,9 @@ class Case(NamedTuple):
 
 
 CASES = {
-    "acquire": Case(_acquire),
-    "select 1": Case(_select),
-    "100 tasks on 10": Case(crowd, share=TASKS),
+    "acquire": Case(_acquire, place=apart),
+    "select 1": Case(_select, place=apart),
+    "100 tasks on 10": Case(crowd, share=TASKS, place=apart),
     "acquire, one core": Case(_acquire, place=on_one_core),
     "select 1, one core": Case(_select, place=on_one_core),
 }
