@@ -17,10 +17,11 @@ import psycopg2
 from aiopg.pool import Pool
 from psycopg2 import extensions, extras
 
+from pyscopg2.core.deadline import resume
 from pyscopg2.core.demands import may_be_left_out
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from aiopg.connection import Connection
 
@@ -134,16 +135,29 @@ class AiopgAdapter:
             pass
 
     async def acquire_from_pool(self, pool: Pool, /, **kwargs: Any) -> Connection:
+        steps = pool.acquire(**kwargs).__await__()
+        try:
+            pending = next(steps)
+        except StopIteration as idle:
+            connection: Connection = idle.value
+            return connection
+        return await self._wait_for_connect(pool, resume(steps, pending))
+
+    async def _wait_for_connect(
+        self, pool: Pool, acquiring: Coroutine[Any, Any, Connection]
+    ) -> Connection:
+        """The rest of an acquire that has taken its first step."""
         task = asyncio.current_task()
         cancelled = task.cancelling() if task else 0
         timeout = None if pool.freesize else self._connect_timeouts.get(pool)
         try:
             if timeout is None:
-                connection = await pool.acquire(**kwargs)
+                connection = await acquiring
             else:
-                # aiopg opens first what is missing to the minimum, one after another.
-                async with asyncio.timeout(timeout * max(1, pool.minsize - pool.size)):
-                    connection = await pool.acquire(**kwargs)
+                # aiopg opens first what is missing to the minimum, one after another. It counts
+                # the one that is being opened already.
+                async with asyncio.timeout(timeout * max(1, pool.minsize - pool.size + 1)):
+                    connection = await acquiring
         except asyncio.CancelledError as exc:
             if (said := _servers_error(exc)) is not None:
                 raise said from None

@@ -162,7 +162,9 @@ class Checkouts(Generic[PoolT, ConnT]):
         checkout.stage = RETURNING
         connection = checkout.connection
         spell = checkout.spell
-        early = self._early if self.places.line.queues and not kwargs else None
+        early = self._early
+        if early is not None and (kwargs or not self.places.line.queues):
+            early = None
         if early is None and self.adapter.is_connection_closed(connection):
             self.suspect(spell.address)
         checkout.ticks = 0
