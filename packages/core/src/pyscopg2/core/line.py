@@ -78,6 +78,8 @@ class Line(Generic[PoolT]):
         """Take out who came first among those whom this spell may serve; None where there is
         nobody. What they wait for, `asyncio.Future.set_result` hands over."""
         while True:
+            # Most often all who wait want the same, and one host alone has it: a release pays for
+            # no comparison then.
             queue = self._only
             if queue is None or queue.sole is not spell:
                 return self._pop_first(spell)

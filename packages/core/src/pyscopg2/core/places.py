@@ -131,8 +131,8 @@ class Places(Generic[PoolT]):
         return spell
 
     def leave(self, queue: Queue[PoolT], waiter: Waiter) -> None:
-        """Stand in `line` no longer, because what it gave was awaited, and raised. A
-        place that was handed over in the same turn goes to the next."""
+        """Stand in `line` no longer, because what it gave was awaited, and raised. A place that was
+        handed over in the same turn goes to the next."""
         self.line.leave(queue, waiter)
         if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
             spell = waiter.result()
