@@ -12,7 +12,7 @@ from pyscopg2.core.queue import Queue, Waiter
 from pyscopg2.core.spell import Spell
 
 _SCAN = 2e-6
-"""Seconds for each who waits, from one look at all their deadlines to the next: some twenty times
+"""Seconds for each who waits, from one look at all their deadlines to the next: some ten times
 what a look takes."""
 
 
