@@ -529,7 +529,7 @@ async def test_a_release_that_goes_on_is_not_taken_for_that_of_the_next_user() -
         held = await bench.manager.acquire()
         bench.adapter.gate.clear()
         releasing = start(bench.manager.release(held))
-        await asyncio.sleep(0.01)
+        await bench.until(lambda: held in bench.pool("db1").idle, 1)
         assert await bench.manager.acquire() is held
         assert not releasing.done()
         bench.adapter.gate.set()

@@ -25,7 +25,7 @@ TIMERLESS = "bare, without its timer for idle connections"
 TIMED = "pyscopg2, with that timer"
 
 _LIFETIME = "max_inactive_connection_lifetime"
-"""0: no timer. pyscopg2 says so by itself where it could close none."""
+"""0: no timer. pyscopg2 says so by itself where it would close no sound connection."""
 
 Found = dict[str, Timing]
 

@@ -467,6 +467,18 @@ async def test_connect_timeout_limits_each_connect(cluster: LocalCluster) -> Non
         adapter.terminate_connection(connection)
 
 
+async def test_connect_timeout_is_for_each_of_those_that_are_missing_to_the_minimum(
+    cluster: LocalCluster,
+) -> None:
+    async def take_long(_: object) -> None:
+        await asyncio.sleep(0.8)
+
+    # One after the other: three need more than two may, and less than three.
+    target = target_of(cluster.primary, connect_timeout="1")
+    async with opened(target, minsize=2, on_connect=take_long) as (_, pool):
+        assert pool.size == 3
+
+
 async def test_a_name_is_looked_up_beside_the_loop_and_each_address_is_tried(
     cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

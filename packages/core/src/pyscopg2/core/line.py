@@ -3,7 +3,6 @@
 import asyncio
 import itertools
 import math
-from asyncio import Future
 from collections.abc import Callable
 from typing import Any, Generic
 
@@ -51,7 +50,7 @@ class Line(Generic[PoolT]):
 
     def join(self, queue: Queue[PoolT], ticket: int, when: float) -> Waiter:
         """Stand at the end, with a new ticket, until the loop's clock shows ``when``."""
-        waiter: Waiter = Future()
+        waiter: Waiter = asyncio.Future()
         queue.waiters[waiter] = ticket, when
         if when < self._rings_at:
             self._arm(when)
