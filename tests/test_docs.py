@@ -16,6 +16,8 @@ ROOT = Path(__file__).parent.parent
 DOCUMENTS = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
+    ROOT / "RELEASING.md",
+    ROOT / "SECURITY.md",
     *sorted(ROOT.glob("packages/*/README.md")),
     *sorted(ROOT.glob("packages/*/docs/*.md")),
     *sorted(ROOT.glob("examples/*/README.md")),
@@ -93,6 +95,25 @@ def test_links_lead_somewhere(path: Path) -> None:
             assert (path.parent / target).exists(), f"{path}: {target}"
 
 
+def lines_of(path: Path) -> int:
+    """Without blanks and comments; docstrings count."""
+    lines = (line.strip() for line in path.read_text().splitlines())
+    return sum(1 for line in lines if line and not line.startswith("#"))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in sorted(ROOT.glob("examples/*/README.md")) if "| lines |" in path.read_text()],
+    ids=lambda path: path.parent.name,
+)
+def test_what_is_said_of_an_examples_length_is_true(path: Path) -> None:
+    told = re.findall(r"^\| \[`.*?`\]\((.*?)\) \|.*\| (\d+) \|$", path.read_text(), re.MULTILINE)
+    assert told
+    assert {name: lines_of(path.parent / name) for name, _ in told} == {
+        name: int(lines) for name, lines in told
+    }
+
+
 def test_the_commands_are_scripts_of_the_environment() -> None:
     environments = tomllib.loads((ROOT / "hatch.toml").read_text())["envs"]
     scripts = set(environments["default"]["scripts"])
@@ -101,8 +122,15 @@ def test_the_commands_are_scripts_of_the_environment() -> None:
         ("newest", "adapters"),
         ("lowest", "lowest"),
         ("bench", "bench"),
+        ("release", "release"),
+        ("supported", "supported"),
     ):
         scripts |= {f"{each}:{name}" for name in environments[like]["scripts"]}
+    (matrix,) = environments["adapters"]["matrix"]
+    for adapter in matrix["adapter"]:
+        scripts |= {f"adapters.{adapter}:{name}" for name in environments["adapters"]["scripts"]}
+    template = tomllib.loads((ROOT / "examples/adapter_template/pyproject.toml").read_text())
+    scripts |= {f"tests:{name}" for name in template["tool"]["hatch"]["envs"]["tests"]["scripts"]}
     for where, text in snippets("sh"):
         for name in re.findall(r"hatch run (\S+)", text):
             assert name in scripts, f"{where}: {name}"

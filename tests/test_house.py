@@ -3,6 +3,7 @@
 import ast
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -13,71 +14,68 @@ CORE = ROOT / "packages/core/src/pyscopg2"
 SOURCES = sorted(ROOT.glob("packages/*/src/**/*.py"))
 EXAMPLES = sorted(ROOT.glob("examples/*/src/**/*.py"))
 
-# What each module of the core may import from the core. A module that is not here fails the test.
-LAYERS: dict[str, set[str]] = {
+# Which room of the core knows which: no more, and no less.
+ROOMS: dict[str, set[str]] = {
     "errors": set(),
-    "dsn": {"errors"},
-    "passfile": set(),
-    "service_file": {"dsn", "errors"},
-    "validity": {"dsn", "errors"},
-    "resolve": {"dsn", "errors", "passfile", "service_file", "validity"},
-    "demands": {"dsn", "resolve"},
-    "tls": set(),
+    "wal": set(),
+    "causal": {"wal"},
+    "diagnosis": set(),
+    "balancer_policy": set(),
+    "arguments": {"balancer_policy", "wal"},
+    "dsn": {"diagnosis", "errors"},
     "adapter": {"dsn"},
-    "stopwatch": set(),
-    "alarm": set(),
-    "watchdog": set(),
-    "background": set(),
-    "deadline": set(),
-    "hangup": set(),
-    "faults": set(),
-    "probe": set(),
-    "topology": {"probe"},
-    "store": {"topology"},
-    "selection": {"topology"},
-    "journal": {"topology"},
-    "spell": {"adapter", "selection"},
-    "queue": {"adapter", "selection", "spell"},
-    "line": {"adapter", "queue", "spell"},
-    "places": {"adapter", "line", "queue", "selection", "spell", "topology"},
+    "timing": {"diagnosis"},
+    "topology": {"diagnosis", "timing", "wal"},
+    "monitoring": {"adapter", "diagnosis", "dsn", "timing", "topology"},
     "checkout": {
         "adapter",
-        "background",
-        "deadline",
-        "places",
-        "spell",
-        "store",
-        "topology",
-        "watchdog",
-    },
-    "monitor": {
-        "adapter",
-        "alarm",
-        "background",
+        "balancer_policy",
+        "causal",
+        "diagnosis",
         "dsn",
-        "faults",
-        "probe",
-        "stopwatch",
-        "store",
+        "errors",
+        "monitoring",
+        "timing",
+        "topology",
+        "wal",
+    },
+    "lifecycle": {
+        "adapter",
+        "balancer_policy",
+        "checkout",
+        "diagnosis",
+        "dsn",
+        "errors",
+        "monitoring",
+        "timing",
         "topology",
     },
-    "acquire": {
+    "base": {
         "adapter",
-        "alarm",
+        "arguments",
+        "balancer_policy",
+        "causal",
         "checkout",
-        "deadline",
+        "diagnosis",
+        "dsn",
         "errors",
-        "faults",
-        "line",
-        "places",
-        "queue",
-        "spell",
-        "watchdog",
+        "lifecycle",
+        "topology",
+        "wal",
     },
 }
 
+# What an adapter may enter.
+OPEN = ("pyscopg2.base", "pyscopg2.core.adapter", "pyscopg2.core.dsn", "pyscopg2.core.errors")
 
-BELOW_ADAPTERS = ("pyscopg2.balancer_policy", "pyscopg2.base", "pyscopg2.core")
+# What the middleware may enter: it has no driver, and takes part in causal sessions.
+OPEN_TO_ASGI = (
+    "pyscopg2.base",
+    "pyscopg2.core.causal",
+    "pyscopg2.core.timing",
+    "pyscopg2.core.topology",
+    "pyscopg2.core.wal",
+)
 
 DRIVERS = {
     "aiopg": {"aiopg", "psycopg2"},
@@ -89,6 +87,13 @@ DRIVERS = {
 }
 
 
+EXAMPLE_DRIVERS = {
+    "adapter_template": "psycopg",
+    "pg8000_threads": "pg8000",
+    "psqlpy_pool": "psqlpy",
+}
+
+
 def imports(path: Path) -> Iterator[str]:
     """The full names of what a module imports, wherever in the file it does."""
     for node in ast.walk(ast.parse(path.read_text())):
@@ -97,9 +102,10 @@ def imports(path: Path) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
             assert node.module is not None
-            yield node.module
             if node.module == "pyscopg2.core":
                 yield from (f"pyscopg2.core.{alias.name}" for alias in node.names)
+            else:
+                yield node.module
 
 
 def ours(path: Path) -> set[str]:
@@ -111,27 +117,39 @@ def foreign(path: Path) -> set[str]:
     return roots - sys.stdlib_module_names - {"pyscopg2"}
 
 
-@pytest.mark.parametrize("path", sorted(CORE.glob("core/*.py")), ids=lambda path: path.stem)
-def test_the_core_imports_downhill_only(path: Path) -> None:
-    if path.stem == "__init__":
-        assert ours(path) == set()
-        return
-    allowed = {f"pyscopg2.core.{name}" for name in LAYERS[path.stem]}
-    assert ours(path) - {"pyscopg2.core"} <= allowed
+def room(module: str) -> str:
+    """Of the full name of a module: what stands below `pyscopg2`, or below the core."""
+    names = module.split(".")
+    return names[2] if names[1] == "core" else names[1]
 
 
-def test_the_layers_have_no_circle_and_no_leftover() -> None:
-    for name, below in LAYERS.items():
-        assert (CORE / f"core/{name}.py").exists(), name
-        assert list(LAYERS).index(name) >= max(map(list(LAYERS).index, below), default=0), name
+def core_modules() -> dict[str, Path]:
+    """By full name, the rooms' own `__init__` included."""
+    found: dict[str, Path] = {}
+    for path in CORE.rglob("*.py"):
+        names = path.relative_to(CORE.parent).with_suffix("").parts
+        found[".".join(name for name in names if name != "__init__")] = path
+    del found["pyscopg2.core"]
+    return found
 
 
-@pytest.mark.parametrize(
-    "path", sorted(CORE.glob("balancer_policy/*.py")), ids=lambda path: path.stem
-)
-def test_policies_know_the_selection_only(path: Path) -> None:
-    names = {n for n in ours(path) if not n.startswith("pyscopg2.balancer_policy")}
-    assert names <= {"pyscopg2.core.selection"}
+def test_the_rooms_know_each_other_as_is_said_here() -> None:
+    arrows: dict[str, set[str]] = {}
+    for module, path in core_modules().items():
+        known = arrows.setdefault(room(module), set())
+        known |= {room(name) for name in ours(path)} - {room(module)}
+    assert arrows == ROOMS
+
+
+def test_a_room_knows_only_those_above_it_in_the_list() -> None:
+    for number, (name, known) in enumerate(ROOMS.items()):
+        assert known <= set(list(ROOMS)[:number]), name
+
+
+def test_no_modules_go_round_in_a_circle() -> None:
+    modules = core_modules()
+    arrows = {module: ours(path) & modules.keys() for module, path in modules.items()}
+    assert len(list(TopologicalSorter(arrows).static_order())) == len(modules)
 
 
 @pytest.mark.parametrize("path", sorted(CORE.rglob("*.py")), ids=lambda path: path.stem)
@@ -141,22 +159,32 @@ def test_the_core_needs_the_standard_library_alone(path: Path) -> None:
 
 def test_an_adapter_knows_the_core_and_its_driver_never_another_adapter() -> None:
     for package in PACKAGES:
-        if package.name in {"core", "testing"}:
+        if package.name in {"asgi", "core", "testing"}:
             continue
         for path in package.rglob("src/**/*.py"):
             own = f"pyscopg2.{package.name}"
             for name in ours(path):
-                assert name.startswith((*BELOW_ADAPTERS, own)), f"{path}: {name}"
+                assert name.startswith((*OPEN, own)), f"{path}: {name}"
             assert foreign(path) <= DRIVERS[package.name], path
 
 
+def test_the_middleware_knows_the_core_and_needs_the_standard_library_alone() -> None:
+    paths = sorted(ROOT.glob("packages/asgi/src/**/*.py"))
+    entered: set[str] = set()
+    for path in paths:
+        assert foreign(path) == set(), path
+        entered |= {name for name in ours(path) if not name.startswith("pyscopg2.asgi")}
+    assert paths
+    assert {".".join(name.split(".")[:3]) for name in entered} == set(OPEN_TO_ASGI)
+
+
 def test_an_example_knows_what_a_stranger_would() -> None:
-    assert EXAMPLES
+    assert {path.relative_to(ROOT).parts[1] for path in EXAMPLES} == EXAMPLE_DRIVERS.keys()
     for path in EXAMPLES:
-        own = path.parent.name
-        known = {"adapter", "demands", "dsn"}
-        assert ours(path) <= {"pyscopg2.base", *(f"pyscopg2.core.{name}" for name in known)}, path
-        assert foreign(path) - {own} <= {own.partition("_")[0]}, path
+        example, own = path.relative_to(ROOT).parts[1], path.parent.name
+        for name in ours(path):
+            assert name.startswith(OPEN), f"{path}: {name}"
+        assert foreign(path) - {own} <= {EXAMPLE_DRIVERS[example]}, path
 
 
 @pytest.mark.parametrize("path", SOURCES + EXAMPLES, ids=lambda path: "/".join(path.parts[-2:]))

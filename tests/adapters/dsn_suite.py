@@ -21,9 +21,8 @@ from cryptography.hazmat.primitives import serialization
 
 from pyscopg2.base import BasePoolManager
 from pyscopg2.core.adapter import TakesExtraParams
-from pyscopg2.core.dsn import Target
+from pyscopg2.core.dsn import Surroundings, Target, resolve
 from pyscopg2.core.errors import DsnError
-from pyscopg2.core.resolve import Surroundings, resolve
 from pyscopg2.testing.cluster import LocalCluster, Node
 
 PATIENCE = 30.0

@@ -6,24 +6,38 @@ Test files import what they need from `tests.core.conftest`, which pytest has lo
 """
 
 import asyncio
-import functools
 import random
 import types
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from dataclasses import replace
 from typing import Any, Literal, ParamSpec, Self, TypeVar, cast
 
+import hypothesis
 import pytest
+from tests.support.virtual import now as now
+from tests.support.virtual import start as start
+from tests.support.virtual import virtual as virtual
 
 from pyscopg2.base import BasePoolManager
-from pyscopg2.core.checkout import OUT
-from pyscopg2.core.topology import Observation
-from pyscopg2.testing.fake import FakeAdapter, FakeConnection, FakeNetwork, FakePool, FakeQuirks
+from pyscopg2.core.checkout.checkout import OUT
+from pyscopg2.core.topology.host_state import Observation
+from pyscopg2.testing.fake import (
+    FakeAdapter,
+    FakeConnection,
+    FakeNetwork,
+    FakePool,
+    FakeQuirks,
+    FakeReserved,
+    PooledFakeAdapter,
+)
 from pyscopg2.testing.fake_server import FakeServer
-from pyscopg2.testing.virtual_time import run
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+# On a busy machine an example may take long; and what was found before is told by no file.
+hypothesis.settings.register_profile("patient", deadline=None, database=None)
+hypothesis.settings.load_profile("patient")
 
 Manager = BasePoolManager[FakePool, FakeConnection]
 ADDRESSES = ("db1:5432", "db2:5432", "db3:5432")
@@ -35,44 +49,21 @@ def same_dice() -> None:
     random.seed(0)
 
 
-def virtual(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
-    """Run an async test in virtual time; what only the event loop hears of is an error, too."""
-
-    @functools.wraps(test)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
-        unheard: list[dict[str, Any]] = []
-
-        async def main() -> None:
-            loop = asyncio.get_running_loop()
-            loop.set_exception_handler(lambda _, context: unheard.append(context))
-            await test(*args, **kwargs)
-
-        run(main())
-        assert unheard == []
-
-    return wrapped
-
-
-def now() -> float:
-    return asyncio.get_running_loop().time()
-
-
-def start(work: Awaitable[T]) -> "asyncio.Task[T]":
-    """Run it in a task of its own; what `acquire` returns will do, too."""
-    return asyncio.ensure_future(work)
-
-
 def other_tasks() -> "set[asyncio.Task[Any]]":
     """All tasks but the one that asks."""
     current = asyncio.current_task()
     return {task for task in asyncio.all_tasks() if task is not current}
 
 
-def manager_on(adapter: FakeAdapter, dsn: str | None = None, **settings: Any) -> Manager:
+def manager_on(adapter: PooledFakeAdapter, dsn: str | None = None, **settings: Any) -> Manager:
     """A manager with this adapter, for all hosts of its network unless told otherwise."""
     kind = type("PoolManager", (BasePoolManager,), {"adapter": adapter})
     made: Manager = kind(adapter.network.dsn if dsn is None else dsn, **settings)
     return made
+
+
+def make(**settings: Any) -> Manager:
+    return manager_on(FakeAdapter(FakeNetwork.cluster()), **settings)
 
 
 class Bench:
@@ -88,7 +79,7 @@ class Bench:
         *,
         ready: bool = True,
         quirks: FakeQuirks | None = None,
-        adapter: type[FakeAdapter] = FakeAdapter,
+        adapter: type[PooledFakeAdapter] = FakeAdapter,
         size: int = 10,
         **settings: Any,
     ) -> None:
@@ -126,7 +117,13 @@ class Bench:
         return now() - began
 
     async def until_roles(self, roles: str, within: float = 1.5) -> float:
-        return await self.until(lambda: self.roles == roles, within)
+        """Until the hosts have these roles, and their pools."""
+
+        def reached() -> bool:
+            topology = self.manager.topology
+            return self.roles == roles and all(h.ready for h in topology if h.answering)
+
+        return await self.until(reached, within)
 
     async def drain(self, *, read_only: bool = False) -> list[FakeConnection]:
         """Take every free connection of a role."""
@@ -149,14 +146,14 @@ class Bench:
             self.assert_nothing_left()
 
     def assert_nothing_left(self) -> None:
-        """No connection, no pool, no task, no place in use."""
+        """No connection, no pool, no task, no slot in use."""
         self.network.assert_nothing_left()
         assert self.manager.pools == ()
 
 
 def in_use(manager: Manager) -> int:
-    """How many places for users are taken on all hosts, by the manager's own count."""
-    return sum(spell.in_use for spell in manager._checkouts.places.spells)
+    """How many slots for users are taken on all hosts, by the manager's own count."""
+    return sum(host_pool.in_use for host_pool in manager._checkouts.slots.host_pools)
 
 
 def out(manager: Manager) -> list[FakeConnection]:
@@ -167,22 +164,22 @@ def out(manager: Manager) -> list[FakeConnection]:
 
 def suspect(manager: Manager, address: str) -> None:
     """Make a host suspected, as a connection that broke would."""
-    manager._check_soon(address)
+    manager._lifecycle.attention.check_soon(address)
 
 
 def lose(manager: Manager, address: str) -> None:
     """Publish at once that a host does not answer, as its monitor would after a failed check."""
-    store = manager._store
+    store = manager._lifecycle.store
     serial = store.next_serial()
     store.publish(Observation(address, serial, at=now(), error=OSError("lost"), reason="lost"))
 
 
 def demote(manager: Manager, address: str) -> None:
     """Publish at once that a master is in recovery, as its monitor would after its next check."""
-    store = manager._store
+    store = manager._lifecycle.store
     host = store.topology[address]
     assert host.answer is not None
-    answer = replace(host.answer, in_recovery=True)
+    answer = replace(host.answer, read_only=True, in_recovery=True)
     seen = Observation(address, store.next_serial(), at=now(), answer=answer, pool=host.pool)
     store.publish(seen)
 
@@ -194,9 +191,10 @@ def recorded(manager: Manager) -> int:
 
 def reserved(manager: Manager, address: str) -> FakeConnection:
     """The connection that the host's monitor keeps."""
-    kept = manager._monitors[address]._reserved
+    kept = manager._lifecycle._monitors[address]._held._reserved
     assert kept is not None
-    return kept.connection
+    assert isinstance(kept.connection, FakeReserved)
+    return kept.connection.connection
 
 
 def break_one(connection: FakeConnection) -> None:

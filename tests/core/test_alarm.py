@@ -1,9 +1,10 @@
 import asyncio
 
 import pytest
+import uvloop
 from tests.core.conftest import now, virtual
 
-from pyscopg2.core.alarm import Alarm
+from pyscopg2.core.timing.alarm import Alarm
 from pyscopg2.testing.virtual_time import settle, stall
 
 
@@ -60,3 +61,19 @@ async def test_a_short_delay_is_late_sooner() -> None:
     await settle()
     assert rung == []
     one.cancel()
+
+
+def test_it_rings_on_uvloop_however_soon() -> None:
+    """A timer that is due within half a millisecond is none there."""
+
+    async def main() -> None:
+        rung = asyncio.Event()
+        Alarm(asyncio.get_running_loop(), 1e-4, rung.set)
+        async with asyncio.timeout(30):
+            await rung.wait()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        unheard: list[object] = []
+        runner.get_loop().set_exception_handler(lambda _, context: unheard.append(context))
+        runner.run(main())
+    assert not unheard

@@ -1,10 +1,11 @@
 import asyncio
+import gc
 import logging
 
 import pytest
 from tests.core.conftest import now, other_tasks, start, virtual
 
-from pyscopg2.core.background import Background
+from pyscopg2.core.timing.background import Background
 from pyscopg2.testing.virtual_time import settle, stall
 
 
@@ -100,3 +101,37 @@ async def test_a_stall_of_our_own_takes_nobody_the_time() -> None:
     await background.drain(2)
     assert ended == [4.5]
     assert not other_tasks()
+
+
+@virtual
+async def test_work_that_never_begins_leaves_no_warning() -> None:
+    background = Background()
+    begun: list[str] = []
+
+    async def work() -> None:
+        begun.append("begun")
+
+    task = background.spawn(work())
+    task.cancel()
+    await asyncio.wait([task])
+    gc.collect()
+    assert not begun
+
+
+@virtual
+async def test_a_programming_error_is_logged_with_its_traceback_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def close() -> None:
+        raise TypeError("close() takes 1 positional argument but 2 were given")
+
+    background = Background()
+    with caplog.at_level(logging.INFO, "pyscopg2"):
+        for _ in range(3):
+            background.spawn(close())
+            await settle()
+    (record,) = caplog.records
+    assert record.levelname == "ERROR"
+    assert record.getMessage().endswith("close raised TypeError")
+    assert record.exc_info is not None
+    assert record.exc_info[2] is not None

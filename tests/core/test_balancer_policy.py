@@ -1,6 +1,8 @@
 import sys
 from collections import Counter
 from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -28,7 +30,9 @@ class Host:
     free: int = 1
     in_use: int = 0
     response_time: float | None = None
+    recent_time: float | None = None
     latency: float | None = None
+    lag: float | None = None
 
 
 def chosen(policy: BalancerPolicy, hosts: list[Host], times: int = 1000) -> Counter[str]:
@@ -64,10 +68,10 @@ def test_greedy_throws_dice_between_equals() -> None:
         ((0.0, 0.0), 0.5),
     ],
 )
-def test_weights_are_inverse_to_response_times(
+def test_weights_are_inverse_to_recent_times(
     times: tuple[float | None, float | None], share: float
 ) -> None:
-    hosts = [Host(name, response_time=time) for name, time in zip("ab", times, strict=True)]
+    hosts = [Host(name, recent_time=time) for name, time in zip("ab", times, strict=True)]
     counts = chosen(RandomWeightedBalancerPolicy(), hosts, 4000)
     assert counts["a"] / 4000 == pytest.approx(share, abs=0.04)
 
@@ -158,6 +162,10 @@ def test_peak_ewma_throws_dice_between_equals(
 def test_the_floor_of_peak_ewma_is_where_differences_begin() -> None:
     hosts = [Host("a", latency=0.0001), Host("b", latency=0.0003)]
     assert chosen(PeakEwmaBalancerPolicy(floor=0.0001), hosts) == {"a": 1000}
-    for floor in (0.0, -1.0, float("nan")):
-        with pytest.raises(ValueError, match="floor must be above 0"):
+    for floor in (0.0, -1.0, float("nan"), float("inf"), 10**400):
+        with pytest.raises(ValueError, match="floor must be above 0 and finite"):
+            PeakEwmaBalancerPolicy(floor)
+    others: list[Any] = ["1", None, True, Decimal("0.1")]
+    for floor in others:
+        with pytest.raises(TypeError, match="floor must be a number, not "):
             PeakEwmaBalancerPolicy(floor)

@@ -1,11 +1,12 @@
 """One deadline for each acquire, bounded releases, and blocks that end honestly."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.core.conftest import Bench, in_use, now, out, recorded, start, virtual
+from tests.core.conftest import Bench, break_one, in_use, now, out, recorded, start, virtual
 
 from pyscopg2.core.errors import AcquireTimeoutError
 from pyscopg2.testing.fake import (
@@ -14,6 +15,7 @@ from pyscopg2.testing.fake import (
     FakeNetwork,
     FakePool,
     FakeQuirks,
+    PooledFakeAdapter,
 )
 from pyscopg2.testing.fake_server import FakeError
 from pyscopg2.testing.virtual_time import settle
@@ -46,7 +48,7 @@ async def test_an_acquire_never_outlives_its_timeout(
 
 @pytest.mark.parametrize("quirks", [{}, SLOW])
 @virtual
-async def test_what_a_slow_driver_still_holds_keeps_its_place(quirks: dict[str, Any]) -> None:
+async def test_what_a_slow_driver_still_holds_keeps_its_slot(quirks: dict[str, Any]) -> None:
     async with Bench(replicas=0, size=2, quirks=FakeQuirks(**quirks), refresh_timeout=60) as bench:
         held = await bench.manager.acquire()
         bench["db1"].freeze()
@@ -75,6 +77,24 @@ async def test_an_acquire_leaves_a_host_that_freezes_under_it(quirks: dict[str, 
         assert now() < 2.4
         releases = (bench.manager.release(each) for each in (*held, connection))
         await asyncio.gather(*releases, return_exceptions=True)
+
+
+@virtual
+async def test_an_acquire_leaves_a_host_that_is_overdue_under_it() -> None:
+    """Long before its check has failed, or the connect counts as slow."""
+    async with Bench(replicas=2, size=2, refresh_timeout=5, refresh_delay=60) as bench:
+        held = [await bench.manager.acquire_from_pool(bench.pool(n)) for n in ("db2", "db3", "db3")]
+        bench["db2"].freeze()
+        acquire = start(bench.manager.acquire(True, timeout=9))
+        await settle()
+        await bench.manager.release(held.pop())
+        began = now()
+        connection = await acquire
+        assert connection.server is bench["db3"]
+        assert now() - began < 0.3
+        bench["db2"].thaw()
+        for each in (*held, connection):
+            await bench.manager.release(each)
 
 
 @virtual
@@ -220,7 +240,7 @@ async def test_a_release_that_hangs_is_bounded(hangs: str) -> None:
 
 @pytest.mark.parametrize("hangs", [True, False])
 @virtual
-async def test_a_cancelled_release_leaves_at_once_and_frees_the_place(hangs: bool) -> None:
+async def test_a_cancelled_release_leaves_at_once_and_frees_the_slot(hangs: bool) -> None:
     async with Bench(replicas=0, size=1) as bench:
         connection = await bench.manager.acquire()
         bench.quirks.release_hangs = hangs
@@ -237,7 +257,7 @@ async def test_a_cancelled_release_leaves_at_once_and_frees_the_place(hangs: boo
 
 
 @virtual
-async def test_a_failed_reset_frees_the_place() -> None:
+async def test_a_failed_reset_frees_the_slot() -> None:
     async with Bench(replicas=0, size=1) as bench:
         connection = await bench.manager.acquire()
         release = start(bench.manager.release(connection))
@@ -413,6 +433,49 @@ async def test_an_end_that_raises_at_once_gives_the_connection_back() -> None:
         assert in_use(bench.manager) == 0
 
 
+class Sparing:
+    """An adapter that hands on what it is asked, but for some verbs."""
+
+    def __init__(self, adapter: object, *spared: str) -> None:
+        self._adapter = adapter
+        self._spared = spared
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self._spared:
+            raise AttributeError(name)
+        return getattr(self._adapter, name)
+
+
+def sparing(*verbs: str) -> Any:
+    def make(network: FakeNetwork, quirks: FakeQuirks) -> Sparing:
+        return Sparing(PooledFakeAdapter(network, quirks), *verbs)
+
+    return make
+
+
+@pytest.mark.parametrize("commits", [True, False])
+@virtual
+async def test_a_block_ends_by_the_adapter_if_it_has_a_verb_for_that(commits: bool) -> None:
+    spared = () if commits else ("end_block",)
+
+    quirks = FakeQuirks(commits_at_end=True)
+    async with Bench(quirks=quirks, adapter=sparing(*spared)) as bench:
+        async with bench.manager.acquire() as connection:
+            await connection.execute("insert")
+        assert bench["db1"].writes == (["insert"] if commits else [])
+        assert in_use(bench.manager) == 0
+
+
+@pytest.mark.parametrize("spared", [(), ("close_pool",)])
+@virtual
+async def test_a_pool_ends_by_a_verb_that_the_adapter_has(spared: tuple[str, ...]) -> None:
+    async with Bench(adapter=sparing(*spared)) as bench:
+        async with bench.manager.acquire():
+            pass
+        await bench.manager.close()
+        bench.network.assert_nothing_left()
+
+
 # Drivers that have a connection back before they say so
 
 
@@ -485,7 +548,7 @@ async def test_what_came_back_and_nobody_took_is_not_bitten_while_its_release_go
 
 
 @virtual
-async def test_a_connection_that_is_registered_on_its_way_back_costs_nobody_a_place() -> None:
+async def test_a_connection_that_is_registered_on_its_way_back_costs_nobody_a_slot() -> None:
     """Nobody should, while it is being released."""
     async with Bench(replicas=0, size=1, adapter=Early) as bench:
         adapter = early(bench)
@@ -541,7 +604,7 @@ async def test_a_release_that_goes_on_is_not_taken_for_that_of_the_next_user() -
 
 @pytest.mark.parametrize("in_time", [True, False])
 @virtual
-async def test_a_place_is_free_once_however_often_the_driver_says_so(in_time: bool) -> None:
+async def test_a_slot_is_free_once_however_often_the_driver_says_so(in_time: bool) -> None:
     async with Bench(replicas=0, size=1, adapter=Early) as bench:
         adapter = early(bench)
         held = await bench.manager.acquire()
@@ -591,3 +654,66 @@ async def test_nobody_waits_so_nothing_is_told_early() -> None:
         adapter = early(bench)
         await bench.manager.release(await bench.manager.acquire())
         assert adapter.returned == []
+
+
+@virtual
+async def test_a_connection_that_comes_back_closed_has_its_host_checked() -> None:
+    async with Bench(replicas=0, refresh_delay=60) as bench:
+        connection = await bench.manager.acquire()
+        queries = bench["db1"].queries
+        break_one(connection)
+        with contextlib.suppress(ConnectionResetError):
+            await bench.manager.release(connection)
+        await asyncio.sleep(0.5)
+        assert bench["db1"].queries > queries
+
+
+class Stubborn(FakeAdapter):
+    """An acquire goes on to its end, however often it is cancelled."""
+
+    async def acquire_from_pool(self, pool: FakePool, /, **kwargs: Any) -> FakeConnection:
+        acquiring = asyncio.ensure_future(super().acquire_from_pool(pool, **kwargs))
+        while not acquiring.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.shield(acquiring)
+        return acquiring.result()
+
+
+@virtual
+async def test_what_comes_when_nobody_waits_for_it_any_more_is_cut_off() -> None:
+    async with Bench(replicas=0, size=2, adapter=Stubborn, refresh_timeout=9) as bench:
+        held = await bench.manager.acquire()
+        backends = bench["db1"].backends
+        bench["db1"].latency = 1
+        with pytest.raises(AcquireTimeoutError):
+            await bench.manager.acquire(timeout=0.5)
+        await asyncio.sleep(10)
+        bench["db1"].latency = 0.001
+        assert bench["db1"].backends == backends
+        assert in_use(bench.manager) == 1
+        await bench.manager.release(held)
+
+
+class TakesNoDeadBack(Stubborn):
+    async def release_to_pool(
+        self, connection: FakeConnection, pool: FakePool, /, **kwargs: Any
+    ) -> None:
+        if connection.is_closed:
+            await asyncio.Event().wait()
+        await super().release_to_pool(connection, pool, **kwargs)
+
+
+@virtual
+async def test_a_driver_that_takes_no_dead_connection_back_keeps_no_slot_for_it() -> None:
+    async with Bench(replicas=0, size=2, adapter=TakesNoDeadBack, refresh_timeout=9) as bench:
+        held = await bench.manager.acquire()
+        bench["db1"].latency = 1
+        with pytest.raises(AcquireTimeoutError):
+            await bench.manager.acquire(timeout=0.5)
+        assert in_use(bench.manager) == 2
+        await asyncio.sleep(20)
+        bench["db1"].latency = 0.001
+        assert in_use(bench.manager) == 1
+        await bench.manager.release(held)
+        # The fake's own count: it never had that one back.
+        bench.pool("db1").out.clear()

@@ -1,17 +1,38 @@
 """`close` and `terminate`, in any state; and programs that call neither."""
 
 import asyncio
+import contextlib
 import gc
 import logging
 import warnings
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import pytest
-from tests.core.conftest import Bench, Manager, manager_on, now, other_tasks, start, virtual
+from tests.core.conftest import (
+    Bench,
+    Manager,
+    Moment,
+    cancelled_at,
+    manager_on,
+    now,
+    other_tasks,
+    start,
+    virtual,
+)
 
+from pyscopg2.base import AcquireContext
+from pyscopg2.core.dsn import Target
 from pyscopg2.core.errors import PoolManagerClosedError
-from pyscopg2.testing.fake import FakeAdapter, FakeConnection, FakeNetwork, FakePool, FakeQuirks
+from pyscopg2.testing.fake import (
+    FakeAdapter,
+    FakeConnection,
+    FakeNetwork,
+    FakePool,
+    FakeQuirks,
+    FakeReserved,
+    PooledFakeAdapter,
+)
 from pyscopg2.testing.fake_server import FakeError, FakeServer
 from pyscopg2.testing.virtual_time import VirtualTimeLoop, run, settle
 
@@ -158,6 +179,45 @@ async def test_what_is_out_for_too_long_is_terminated() -> None:
         assert now() == pytest.approx(2, abs=0.1)
         await closing
         await bench.manager.release(held)
+
+
+@virtual
+async def test_a_release_that_hangs_while_others_are_waited_for_is_bounded() -> None:
+    async with Bench(replicas=0, refresh_timeout=1) as bench:
+        one, other = await bench.manager.acquire(), await bench.manager.acquire()
+        closing = start(bench.manager.close(60))
+        await settle()
+        bench.quirks.release_hangs = True
+        began = now()
+        with pytest.raises(FakeError):
+            await bench.manager.release(one)
+        assert 1 <= now() - began <= 1.25
+        bench.quirks.release_hangs = False
+        await bench.manager.release(other)
+        await closing
+
+
+class EndsPoolsLate(FakeAdapter):
+    """As one that has a thread to stop first."""
+
+    async def terminate_pool(self, pool: FakePool, /) -> None:
+        await asyncio.sleep(0.5)
+        pool.terminate()
+
+
+@virtual
+async def test_terminate_does_not_let_a_release_wait_for_its_pool() -> None:
+    async with Bench(replicas=0, adapter=EndsPoolsLate, refresh_timeout=1) as bench:
+        held = await bench.manager.acquire()
+        bench.quirks.release_hangs = True
+        releasing = start(bench.manager.release(held))
+        await settle()
+        began = now()
+        ending = start(bench.manager.terminate())
+        with pytest.raises(FakeError):
+            await releasing
+        assert now() == began
+        await ending
 
 
 @pytest.mark.parametrize("end", ["close", "terminate"])
@@ -357,11 +417,50 @@ def test_a_program_that_never_closes_ends_at_once(
                 assert program is end_by_an_error
         _kept.clear()
         gc.collect()
+    # Of no effect any more, but for what is said of those that are forgotten.
+    run(manager.close())
     assert loop.time() == ended
     assert [str(warning.message) for warning in warned] == []
     assert caplog.messages == []
-    if program is not end_by_an_error:
-        network_of(manager).assert_nothing_left()
+    network_of(manager).assert_nothing_left()
+
+
+class Noting(FakeAdapter):
+    """Whose pools forget what is out."""
+
+    def __init__(self, network: FakeNetwork) -> None:
+        super().__init__(network)
+        self.ended: list[object] = []
+
+    def terminate_connection(self, connection: FakeConnection, /) -> None:
+        self.ended.append(connection)
+        super().terminate_connection(connection)
+
+    async def terminate_pool(self, pool: FakePool, /) -> None:
+        self.ended.append(pool)
+        await super().terminate_pool(pool)
+
+
+@pytest.mark.parametrize("is_given_back", [False, True])
+def test_where_nobody_closes_what_users_have_is_terminated_before_its_pool(
+    is_given_back: bool,
+) -> None:
+    adapter = Noting(FakeNetwork.cluster(replicas=1))
+    manager = manager_on(adapter)
+
+    async def main() -> tuple[FakePool, list[FakeConnection]]:
+        await manager.ready()
+        pool = await manager.get_pool(read_only=False)
+        held = [await manager.acquire_master() for _ in range(2)]
+        if is_given_back:
+            await manager.release(held.pop())
+        return pool, held
+
+    pool, held = run(main())
+    before = adapter.ended[: adapter.ended.index(pool)]
+    assert [each for each in before if isinstance(each, FakeConnection)] == held
+    adapter.network.assert_nothing_left()
+    run(manager.close())
 
 
 @virtual
@@ -417,7 +516,7 @@ async def test_terminate_in_the_turn_in_which_a_new_pool_finds_the_master() -> N
     network = FakeNetwork.cluster(1)
     ends: list[asyncio.Task[None]] = []
 
-    class Adapter(FakeAdapter):
+    class Adapter(PooledFakeAdapter):
         async def fetch_scalar(self, connection: FakeConnection, query: str, /) -> object:
             answer = await super().fetch_scalar(connection, query)
             if connection.server.name == "new" and not ends:
@@ -452,6 +551,7 @@ def test_a_program_that_never_closes_leaves_no_retired_pool() -> None:
 
     run(main())
     network.assert_nothing_left()
+    run(manager.close())
 
 
 @virtual
@@ -461,9 +561,156 @@ async def test_who_was_served_in_the_turn_of_the_end_is_sent_away_at_once() -> N
         waiter = start(bench.manager.acquire(timeout=5))
         await settle()
         began = now()
-        # Nothing else runs between these two: the place is handed over, the waiter still asleep.
+        # Nothing else runs between these two: the slot is handed over, the waiter still asleep.
         await bench.manager.release(held)
         await bench.manager.terminate()
         with pytest.raises(PoolManagerClosedError):
             await waiter
         assert now() < began + 1
+
+
+@virtual
+async def test_terminate_in_the_turn_in_which_a_new_connection_finds_the_master() -> None:
+    network = FakeNetwork.cluster(1)
+    ends: list[asyncio.Task[None]] = []
+
+    class Reserved(FakeReserved):
+        async def fetch_scalar(self, query: str, /) -> object:
+            answer = await super().fetch_scalar(query)
+            if self.connection.server.name == "new" and not ends:
+                ends.append(start(manager.terminate()))
+                await asyncio.sleep(0)
+            return answer
+
+    class Adapter(FakeAdapter):
+        async def reserve(self, target: Target, /, **options: Any) -> FakeReserved:
+            return Reserved((await super().reserve(target, **options)).connection)
+
+    manager = manager_on(Adapter(network))
+    await manager.ready()
+    network["db1:5432"].down()
+    waiter = start(manager.acquire(timeout=20))
+    await asyncio.sleep(3)
+    network.servers["db2:5432"] = FakeServer("new", in_recovery=False, timeline=2)
+    await asyncio.wait([waiter])
+    assert isinstance(waiter.exception(), PoolManagerClosedError)
+    await ends[0]
+    assert manager.pools == ()
+    network.assert_nothing_left()
+
+
+@pytest.mark.parametrize("moment", ["waiting", "woken"])
+@pytest.mark.parametrize("step", range(1, 9))
+@virtual
+async def test_terminate_at_each_step_of_the_start_leaves_nothing(
+    step: int, moment: Moment
+) -> None:
+    """The connects, the first question, the pool's opening: whichever is under way."""
+    bench = Bench(replicas=0, ready=False)
+    task = await cancelled_at(_started(bench), step, moment)
+    assert task.cancelled() or task.exception() is None
+    await bench.manager.terminate()
+    bench.assert_nothing_left()
+
+
+async def _started(bench: Bench) -> None:
+    manager = bench.manager
+    async with manager:
+        pass
+
+
+# Forgotten
+
+
+def said_of(use: Callable[[], object]) -> list[str]:
+    """What is said of the managers that are forgotten with what this has used."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        use()
+        gc.collect()
+    assert {each.category for each in said} <= {ResourceWarning}
+    return [str(each.message) for each in said]
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_one_that_is_forgotten_unclosed_says_so(fails: bool) -> None:
+    network = FakeNetwork.cluster(1)
+
+    async def main() -> None:
+        manager = manager_on(FakeAdapter(network))
+        async with manager.acquire():
+            if fails:
+                raise LookupError
+
+    def use() -> None:
+        with pytest.raises(LookupError) if fails else contextlib.nullcontext():
+            run(main())
+
+    assert said_of(use) == ["unclosed pool manager of db1:5432, db2:5432"]
+
+
+@pytest.mark.parametrize("end", ["close", "terminate", "block", "close after its loop"])
+def test_one_that_is_closed_is_silent(end: str) -> None:
+    network = FakeNetwork.cluster(1)
+
+    async def main(manager: Manager) -> None:
+        if end == "block":
+            async with manager:
+                await manager.ready()
+            return
+        async with manager.acquire():
+            pass
+        if hasattr(manager, end):
+            await getattr(manager, end)()
+
+    def use() -> None:
+        manager = manager_on(FakeAdapter(network))
+        run(main(manager))
+        if not hasattr(manager, end) and end != "block":
+            run(manager.close())
+            with pytest.raises(PoolManagerClosedError):
+                run(manager.ready())
+
+    assert said_of(use) == []
+    network.assert_nothing_left()
+
+
+def test_one_that_never_began_is_silent() -> None:
+    network = FakeNetwork.cluster(1)
+
+    def fail() -> None:
+        for dsn, settings in ((None, {"acquire_timeout": "1"}), ("host=a,b port=1,2,3", {})):
+            with pytest.raises((TypeError, ValueError)):
+                manager_on(FakeAdapter(network), dsn, **settings)
+
+    assert said_of(lambda: manager_on(FakeAdapter(network))) == []
+    assert said_of(fail) == []
+
+
+@virtual
+async def test_each_who_waits_gets_an_error_of_its_own() -> None:
+    async with Bench(replicas=0, size=1) as bench:
+        manager = bench.manager
+        held = await manager.acquire()
+        waiting: list[Coroutine[Any, Any, object]] = [
+            *(_entered(manager.acquire(timeout=60)) for _ in range(3)),
+            *(_entered(manager.acquire_from_pool(bench.pool("db1"))) for _ in range(2)),
+            *(manager.wait_replicas_ready(9) for _ in range(3)),
+            *(manager.ready(1, 9, timeout=60) for _ in range(2)),
+            manager.get_replica_pools(),
+        ]
+        tasks = [start(each) for each in waiting]
+        await settle()
+        closing = start(manager.close(timeout=1))
+        await asyncio.wait(tasks)
+        await manager.release(held)
+        await closing
+        errors = [task.exception() for task in tasks]
+        assert all(isinstance(error, PoolManagerClosedError) for error in errors)
+        assert len(set(map(id, errors))) == len(tasks)
+        assert not any(error.__context__ or error.__cause__ for error in errors if error)
+
+
+async def _entered(acquiring: AcquireContext[FakeConnection]) -> None:
+    async with acquiring:
+        raise AssertionError("there was a connection")

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyscopg2.core.dsn import Params, Target, parse_dsn
+from pyscopg2.core.dsn import Target, parse_dsn
+from pyscopg2.core.dsn.target import Params
 from pyscopg2.core.errors import DsnError, PyscopgError
 
 EXAMPLES = os.environ.get("DSN_EXAMPLES")
@@ -349,12 +350,14 @@ def test_hosts_that_are_shown_alike_are_numbered() -> None:
 
 def test_what_is_not_shown_is_known_as_a_secret() -> None:
     (target,) = parse_dsn(
-        "host=db1 user='a:Zq7' password='x y' options='-c app.token=Xk9' tenant=Wj5",
+        "host=db1 user='a:Zq7' password='x y' options='-c app.token=Xk9 --a_b=Vb4'"
+        " tenant=Wj5 c;d=1",
         extra_params=True,
     )
     assert target.secrets == {
-        *("a:Zq7", "a", "Zq7", "x y", "-c app.token=Xk9", "-c", "app.token", "Xk9"),
-        *("tenant", "Wj5"),
+        *("a:Zq7", "a", "Zq7", "x y", "-c app.token=Xk9 --a_b=Vb4", "Xk9", "Vb4"),
+        # The names of settings are none; one that no setting can have may be a piece of one.
+        *("Wj5", "c;d", "1"),
     }
     assert parse_dsn("postgresql://app@db1:1234/shop")[0].secrets == frozenset()
     misread = parse_dsn("postgresql://app:1234/Zq7@db1?sslmode=require")[0].secrets

@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg import pq
 
-from pyscopg2.core.dsn import KEYWORDS, Target, parse_dsn
+from pyscopg2.core.dsn import Target, parse_dsn
+from pyscopg2.core.dsn.keywords import KEYWORDS
 from pyscopg2.core.errors import DsnError
 
 EXAMPLES = os.environ.get("DSN_EXAMPLES")

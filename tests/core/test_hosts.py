@@ -7,8 +7,15 @@ from typing import Any
 import pytest
 from tests.core.conftest import Bench, break_one, in_use, now, start, virtual
 
+from pyscopg2.core.dsn import Target
 from pyscopg2.core.errors import AcquireTimeoutError, NotReadyError
-from pyscopg2.testing.fake import FakeAdapter, FakeConnection, FakePool, FakeQuirks
+from pyscopg2.testing.fake import (
+    FakeAdapter,
+    FakeConnection,
+    FakePool,
+    FakeQuirks,
+    PooledFakeAdapter,
+)
 from pyscopg2.testing.fake_server import FULL, FakeError
 from pyscopg2.testing.virtual_time import settle, stall
 
@@ -165,7 +172,7 @@ async def test_cut_flows_cost_a_check_and_a_new_pool() -> None:
 
 
 @virtual
-async def test_broken_connections_cost_nobody_a_place() -> None:
+async def test_broken_connections_cost_nobody_a_slot() -> None:
     async with Bench() as bench:
         for _ in range(5):
             bench["db1"].break_connections()
@@ -175,9 +182,9 @@ async def test_broken_connections_cost_nobody_a_place() -> None:
             assert bench.roles == "master replica"
 
 
-class NobodyQueuesInTheDriver(FakeAdapter):
+class NobodyQueuesInTheDriver(PooledFakeAdapter):
     def acquire_from_pool(self, pool: FakePool, /, **kwargs: Any) -> Awaitable[FakeConnection]:
-        assert self.get_pool_freesize(pool) > 0
+        assert pool.free_size > 0
         return super().acquire_from_pool(pool, **kwargs)
 
 
@@ -340,7 +347,7 @@ async def test_a_stall_hides_no_frozen_host() -> None:
 # Drivers that do not do what they are told
 
 
-class Deaf(FakeAdapter):
+class Deaf(PooledFakeAdapter):
     """Its acquires do not hear a cancellation: they go on, and return."""
 
     async def acquire_from_pool(self, pool: FakePool, /, **kwargs: object) -> FakeConnection:
@@ -362,7 +369,7 @@ async def test_a_check_that_was_given_up_does_not_take_the_next_ones_connection(
         server.latency = 1.5
         await bench.until_roles("unavailable", 9)
         server.latency = 0.001
-        await bench.until_roles("master", 0.4)
+        await bench.until_roles("master", 2.4)
         pool = bench.pool("db1")
         await asyncio.sleep(0.5)
         # It came through in the meantime.
@@ -397,3 +404,53 @@ async def test_a_pool_that_was_not_published_ends_whatever_its_driver_says() -> 
         with pytest.raises(NotReadyError):
             await bench.manager.ready(timeout=5)
         assert sum(not pool.is_closed for pool in bench.network.pools) <= 1
+
+
+class SlowPools(FakeAdapter):
+    """Its pools are open some time before it says so."""
+
+    gate: asyncio.Event
+
+    async def create_pool(self, target: Target, /, **options: Any) -> FakePool:
+        pool = await super().create_pool(target, **options)
+        await self.gate.wait()
+        return pool
+
+
+@virtual
+async def test_a_pool_that_opens_during_a_check_is_no_answer_to_it() -> None:
+    SlowPools.gate = asyncio.Event()
+    async with Bench(replicas=0, ready=False, adapter=SlowPools, refresh_timeout=9) as bench:
+        manager = bench.manager
+        await manager.__aenter__()
+        while manager.topology["db1:5432"].answer is None:
+            await asyncio.sleep(0.01)
+        await bench.check()
+        bench["db1"].freeze()
+        checking = start(manager.wait_next_pool_check())
+        await asyncio.sleep(5)
+        assert manager.topology["db1:5432"].overdue
+        SlowPools.gate.set()
+        await settle()
+        assert len(manager.topology.masters) == 1
+        assert manager.topology["db1:5432"].overdue
+        assert not checking.done()
+        bench["db1"].thaw()
+        await checking
+        assert not manager.topology["db1:5432"].overdue
+
+
+@pytest.mark.parametrize("turns", range(12))
+@virtual
+async def test_a_pool_that_opens_as_the_manager_ends_is_ended(turns: int) -> None:
+    SlowPools.gate = asyncio.Event()
+    async with Bench(replicas=0, ready=False, adapter=SlowPools) as bench:
+        await bench.manager.__aenter__()
+        while bench.manager.topology["db1:5432"].answer is None:
+            await asyncio.sleep(0.01)
+        SlowPools.gate.set()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await bench.manager.terminate()
+        await settle()
+        bench.assert_nothing_left()

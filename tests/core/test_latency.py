@@ -11,25 +11,86 @@ from tests.core.conftest import Bench, now, virtual
 
 from pyscopg2.balancer_policy import (
     BalancerPolicy,
+    CandidateT,
     GreedyBalancerPolicy,
     PeakEwmaBalancerPolicy,
     PowerOfTwoBalancerPolicy,
+    RandomWeightedBalancerPolicy,
     RoundRobinBalancerPolicy,
 )
-from pyscopg2.balancer_policy.base import CandidateT
-from pyscopg2.core.spell import DECAY, Spell
+from pyscopg2.core.checkout.host_pool import DECAY, HostPool
+from pyscopg2.core.timing import stopwatch
 
 
 def test_a_peak_counts_at_once_and_decays() -> None:
-    spell = Spell("db1:5432", object(), 10)
-    spell.observe(0.001, 1.0)
-    assert spell.latency == 0.001
-    spell.observe(0.101, 2.0)
-    assert spell.latency == 0.101
-    spell.observe(0.001, 2.0 + DECAY)
-    assert spell.latency == pytest.approx(0.001 + 0.1 * 0.3679, rel=0.001)
-    spell.observe(0.001, 2.0 + 20 * DECAY)
-    assert spell.latency == pytest.approx(0.001)
+    host_pool = HostPool("db1:5432", object(), 10)
+    host_pool.observe(0.001, 1.0)
+    assert host_pool.latency == 0.001
+    host_pool.observe(0.101, 2.0)
+    assert host_pool.latency == 0.101
+    host_pool.observe(0.001, 2.0 + DECAY)
+    assert host_pool.latency == pytest.approx(0.001 + 0.1 * 0.3679, rel=0.001)
+    host_pool.observe(0.001, 2.0 + 20 * DECAY)
+    assert host_pool.latency == pytest.approx(0.001)
+
+
+def test_the_recent_time_shows_what_lasts_and_no_outlier() -> None:
+    host_pool = HostPool("db1:5432", object(), 10)
+    assert host_pool.recent_time is None
+    seen: list[float | None] = []
+    for number, seconds in enumerate([1, 1, 1, 100, 1, 1, 100, 1, 100, 100, 100, 1, 1, 1]):
+        host_pool.time_check(seconds, float(number))
+        seen.append(host_pool.recent_time)
+    assert seen == [1, 1, 1, 1, 1, 1, 1, 1, 1, 100, 100, 100, 100, 1]
+
+
+@virtual
+async def test_durations_are_taken_from_the_clock_for_durations() -> None:
+    """The event loop's may know whole milliseconds only, as uvloop's does."""
+    stopwatch.clock = lambda: 3 * now()
+    policy = Recorder()
+    async with Bench(replicas=2, balancer_policy=policy, refresh_delay=60) as bench:
+        response_time = bench.manager.get_last_response_time(bench.pool("db2"))
+        assert response_time == pytest.approx(0.003)
+        async with bench.manager.acquire(True):
+            bench["db2"].latency = 0.03
+        async with bench.manager.acquire(True):
+            assert policy.latencies == pytest.approx({"db2:5432": 0.09, "db3:5432": 0.003})
+
+
+async def shares(bench: Bench, reads: int = 500) -> Counter[str]:
+    hosts: Counter[str] = Counter()
+    for _ in range(reads):
+        async with bench.manager.acquire(True) as connection:
+            hosts[connection.server.name] += 1
+    return hosts
+
+
+@virtual
+async def test_random_weighted_notices_within_a_few_checks_that_a_host_has_become_slow() -> None:
+    async with Bench(replicas=2, balancer_policy=RandomWeightedBalancerPolicy) as bench:
+        for _ in range(200):
+            await bench.check()
+        bench["db3"].latency = 0.1
+        for _ in range(3):
+            await bench.check()
+        assert (await shares(bench))["db3"] < 20
+        bench["db3"].latency = 0.001
+        for _ in range(3):
+            await bench.check()
+        assert (await shares(bench))["db3"] > 200
+
+
+@virtual
+async def test_random_weighted_is_not_drawn_by_what_took_long_by_chance() -> None:
+    async with Bench(replicas=2, balancer_policy=RandomWeightedBalancerPolicy) as bench:
+        for _ in range(5):
+            await bench.check()
+        for slow in (True, True, False, False, False, True):
+            bench["db3"].latency = 0.1 if slow else 0.001
+            await bench.check()
+            bench["db3"].latency = 0.001
+            assert (await shares(bench))["db3"] > 200
 
 
 class Recorder:
@@ -103,7 +164,7 @@ async def test_a_burst_is_spread_by_every_policy_that_looks_at_load(policy: Bala
 
 
 class Readers:
-    """Three replicas with five places each. Of these 9 are in use all the time: 60 % load."""
+    """Three replicas with five slots each. Of these 9 are in use all the time: 60 % load."""
 
     def __init__(self, policy: type[BalancerPolicy], **settings: Any) -> None:
         self.bench = Bench(replicas=3, size=5, balancer_policy=policy, **settings)

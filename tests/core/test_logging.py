@@ -63,8 +63,12 @@ async def test_one_line_per_change(log: pytest.LogCaptureFixture) -> None:
         bench.network.failover(old_stays=True)
         await bench.until_roles("superseded master")
         await asyncio.sleep(5)
+        forget = "if that is gone for good: forget('db2:5432')"
         assert lines(log) == [
-            ("WARNING", "db1:5432 superseded by db2:5432 (was master)"),
+            (
+                "WARNING",
+                f"db1:5432 superseded by db2:5432 ({forget}) (was master)",
+            ),
             ("INFO", "db2:5432 master (was replica)"),
         ]
 

@@ -12,11 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.core.conftest import manager_on
 
-from pyscopg2.core.dsn import Target
+from pyscopg2.core.dsn import Resolved, Surroundings, Target, resolve
+from pyscopg2.core.dsn.passfile import PasswordFile
+from pyscopg2.core.dsn.service_file import read_service
 from pyscopg2.core.errors import DsnError
-from pyscopg2.core.passfile import find_password
-from pyscopg2.core.resolve import Resolved, Surroundings, resolve
-from pyscopg2.core.service_file import read_service
 from pyscopg2.testing.fake import FakeAdapter, FakeNetwork
 
 EXAMPLES = os.environ.get("DSN_EXAMPLES")
@@ -203,6 +202,21 @@ def test_a_password_file_that_may_not_be_used_is_told(mode: int, reason: str) ->
     assert reason in warning
 
 
+def test_paths_forge_no_lines() -> None:
+    folder = "/a\r\x1b[2J\u202e"
+    files: dict[str, str | tuple[str, int]] = {
+        f"{folder}/.pgpass": ("", FOLDER),
+        f"{folder}/.pg_service.conf": "[s]\noh\n",
+    }
+    resolved = resolve("", around({}, files, home=folder))
+    (warning,) = resolved.warnings
+    assert warning.isprintable()
+    for text, environ in (("service=s", {}), ("service=s", {"PGSERVICEFILE": f"{folder}/x"})):
+        with pytest.raises(DsnError) as caught:
+            resolve(text, around(environ, files, home=folder))
+        assert str(caught.value).isprintable()
+
+
 def test_a_manager_resolves_when_it_is_constructed(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -325,12 +339,32 @@ def test_time_is_linear() -> None:
         start = time.process_time()
         read_service(services, "s", "file")
         for host in ("db1", ":" * 100):
-            find_password(passwords, host, 5432, "a", "x")
+            PasswordFile(passwords, [host], "a", "x").find(host, 5432)
         resolve(f"host={hosts} {'user=u ' * size}", around())
         return time.process_time() - start
 
     small = min(seconds(2_000) for _ in range(3))
     large = min(seconds(20_000) for _ in range(3))
+    assert large < 40 * small  # ten times as much; the square would be a hundred
+
+
+def test_a_password_file_with_a_line_for_each_of_many_hosts_takes_linear_time() -> None:
+    def seconds(size: int) -> float:
+        names = [f"db{n}" for n in range(size)]
+        lines = [f"{name}:5432:*:*:p{name}\n" for name in names]
+        ports = [f"one:{port}:*:*:q{port}\n" for port in range(1, size + 1)]
+        files = {"/home/.pgpass": "".join(reversed(lines + ports))}
+        start = time.process_time()
+        targets = resolve(f"host={','.join(names)}", around(files=files)).targets
+        assert targets[-1].password == f"p{names[-1]}"
+        every = ",".join(map(str, range(1, size + 1)))
+        dsn = f"host={','.join(['one'] * size)} port={every}"
+        targets = resolve(dsn, around(files=files)).targets
+        assert targets[-1].password == f"q{size}"
+        return time.process_time() - start
+
+    small = min(seconds(200) for _ in range(3))
+    large = min(seconds(2_000) for _ in range(3))
     assert large < 40 * small  # ten times as much; the square would be a hundred
 
 

@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg import pq
 
-from pyscopg2.core.dsn import Target
+from pyscopg2.core.dsn import Resolved, Surroundings, Target, resolve
+from pyscopg2.core.dsn.keywords import ENVIRONMENT
 from pyscopg2.core.errors import DsnError
-from pyscopg2.core.resolve import ENVIRONMENT, Resolved, Surroundings, resolve
 
 EXAMPLES = os.environ.get("DSN_EXAMPLES")
 properties = settings(

@@ -6,7 +6,7 @@ import pytest
 from tests.core.conftest import Bench, break_one, in_use, now, reserved, start, virtual
 
 from pyscopg2.core.errors import AcquireTimeoutError
-from pyscopg2.core.monitor import CONNECT_GAP
+from pyscopg2.core.monitoring.attention import CONNECT_GAP
 from pyscopg2.testing.fake_server import FakeError, FakeServer
 
 
@@ -51,7 +51,7 @@ async def test_a_demotion_by_restart() -> None:
 
 @pytest.mark.parametrize("demote", ["in_recovery", "read_only"])
 @virtual
-async def test_a_demotion_in_place_ends_the_spell(demote: str) -> None:
+async def test_a_demotion_in_slot_ends_the_host_pool(demote: str) -> None:
     """Behind a proxy, or by ``default_transaction_read_only``: all connections live on."""
     async with Bench(replicas=0) as bench:
         old, writer = bench.pool("db1"), await bench.manager.acquire()
@@ -84,20 +84,85 @@ async def test_a_demoted_hosts_old_connections_are_abandoned_in_time() -> None:
 
 
 @virtual
-async def test_two_masters_on_one_timeline_are_both_masters() -> None:
+async def test_of_two_masters_on_one_timeline_the_first_stays_it() -> None:
     async with Bench() as bench:
+        pool, reader = bench.pool("db2"), await bench.manager.acquire_replica()
         bench["db2"].in_recovery = False
-        await bench.until_roles("master master")
-        assert bench.manager.master_pool_count == 2
+        await bench.until_roles("master rival")
+        for _ in range(10):
+            async with bench.manager.acquire() as connection:
+                assert connection.server is bench["db1"]
+        with pytest.raises(AcquireTimeoutError, match="db2:5432 rival of db1:5432"):
+            await bench.manager.acquire_replica()
+        await bench.manager.release(reader)
+        await bench.until(lambda: pool.is_closed, 1)
+        bench["db2"].demote()
+        await bench.until_roles("master replica")
+        async with bench.manager.acquire_replica():
+            pass
 
 
 @virtual
-async def test_two_systems_are_two_masters() -> None:
-    bench = Bench(ready=False)
+async def test_a_foreign_host_gets_neither_writes_nor_reads() -> None:
+    async with Bench(replicas=2) as bench:
+        old = bench["db3"]
+        foreign = bench.network.servers["db3:5432"] = FakeServer("f", timeline=9)
+        foreign.system_identifier = 5
+        old.down()
+        await bench.until_roles("master replica foreign", 3)
+        bench["db1"].down()
+        bench["db2"].promote()
+        await bench.until_roles("superseded master foreign")
+        for _ in range(10):
+            async with bench.manager.acquire(fallback_master=True, read_only=True) as connection:
+                assert connection.server is bench["db2"]
+            async with bench.manager.acquire() as connection:
+                assert connection.server is bench["db2"]
+        # By the monitor alone.
+        assert foreign.backends == 1
+
+
+@virtual
+async def test_without_fencing_two_systems_are_two_masters() -> None:
+    bench = Bench(ready=False, fencing=False)
     bench.network.servers["db2:5432"] = FakeServer("db2", timeline=9, system_identifier=5)
     async with bench:
         await bench.manager.ready()
         assert bench.roles == "master master"
+
+
+@virtual
+async def test_a_newer_master_in_recovery_still_supersedes() -> None:
+    async with Bench(replicas=2) as bench:
+        bench.network.failover(old_stays=True)
+        await bench.until_roles("superseded master replica")
+        bench["db2"].demote()
+        await bench.until_roles("superseded replica replica")
+        with pytest.raises(AcquireTimeoutError):
+            await bench.manager.acquire(timeout=5)
+        assert bench["db1"].writes == []
+        bench["db2"].promote()
+        async with bench.manager.acquire(timeout=5) as connection:
+            assert connection.server is bench["db2"]
+
+
+@virtual
+async def test_a_host_that_is_gone_for_good_is_forgotten() -> None:
+    async with Bench() as bench:
+        bench.network.failover(old_stays=True)
+        await bench.until_roles("superseded master")
+        bench["db2"].down()
+        await bench.until_roles("superseded unavailable")
+        with pytest.raises(AcquireTimeoutError, match=r"forget\('db2:5432'\)"):
+            await bench.manager.acquire()
+        bench.manager.forget("db2:5432")
+        async with bench.manager.acquire() as connection:
+            assert connection.server is bench["db1"]
+        with pytest.raises(ValueError, match="db1:5432, db2:5432"):
+            bench.manager.forget("db2")
+        # It is back: what it tells counts.
+        bench["db2"].up()
+        await bench.until_roles("superseded master")
 
 
 @virtual
@@ -133,7 +198,7 @@ async def test_a_superseded_master_returns_when_the_newer_one_answers_otherwise(
             await bench.until_roles("master replica")
         else:
             new.system_identifier = 5
-            await bench.until_roles("master master")
+            await bench.until_roles("master foreign")
         async with bench.manager.acquire():
             pass
 
@@ -216,7 +281,7 @@ async def test_a_server_that_refuses_the_rich_probe_is_asked_plainly() -> None:
 
 
 @virtual
-async def test_another_server_behind_the_same_address_begins_a_new_spell() -> None:
+async def test_another_server_behind_the_same_address_begins_a_new_host_pool() -> None:
     async with Bench(replicas=0) as bench:
         old = bench.pool("db1")
         bench["db1"].system_identifier = 5
@@ -308,7 +373,7 @@ async def test_a_superseded_master_that_is_set_read_only_serves_no_reads() -> No
 
 
 @virtual
-async def test_a_masters_address_that_leads_to_a_newer_server_begins_a_new_spell() -> None:
+async def test_a_masters_address_that_leads_to_a_newer_server_begins_a_new_host_pool() -> None:
     async with Bench(replicas=0) as bench:
         held, soon_idle = [await bench.manager.acquire() for _ in range(2)]
         bench.network.servers["db1:5432"] = FakeServer("new", in_recovery=False, timeline=2)
@@ -322,7 +387,7 @@ async def test_a_masters_address_that_leads_to_a_newer_server_begins_a_new_spell
 
 
 @virtual
-async def test_a_standbys_address_that_leads_to_the_new_master_begins_a_new_spell() -> None:
+async def test_a_standbys_address_that_leads_to_the_new_master_begins_a_new_host_pool() -> None:
     async with Bench(replicas=1) as bench:
         held = [await bench.manager.acquire(read_only=True) for _ in range(3)]
         bench["db1"].down()

@@ -68,7 +68,7 @@ async def test_thousands_of_waiters_and_an_outage_make_no_storm() -> None:
         await asyncio.wait(tasks)
         # In order, but for the first ones, for whom connections have to be opened.
         assert sorted(served) == list(range(WAITERS))
-        assert all(abs(place - number) <= 20 for place, number in enumerate(served))
+        assert all(abs(slot - number) <= 20 for slot, number in enumerate(served))
         # Within a connect's gap a check finds the master; the rest are resets of 1 ms by ten.
         assert now() - began < 0.4 + WAITERS / 10 * 0.001 * 1.2
         assert bench["db1"].connects - before[0] <= 12

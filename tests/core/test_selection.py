@@ -1,17 +1,19 @@
 import pytest
 
-from pyscopg2.core.probe import Answer
-from pyscopg2.core.selection import Request, eligible
-from pyscopg2.core.topology import Observation, Topology
+from pyscopg2.core.checkout.request import Request
+from pyscopg2.core.checkout.selection import eligible
+from pyscopg2.core.topology import Topology
+from pyscopg2.core.topology.host_state import Observation
+from pyscopg2.core.topology.role_query import Answer
 
-MASTER = Answer(False, False, 1, 1, 42)
-REPLICA = Answer(True, True, 1, None, 42)
+MASTER = Answer(False, False, 1, 1)
+REPLICA = Answer(True, True, 1)
 POOLS = {name: object() for name in "mnrsd"}
 
 
 def topology(*names: str) -> Topology:
     """m and n are masters, r and s replicas, d is down."""
-    snapshot = Topology.of(tuple("mnrsd"))
+    snapshot = Topology.of(tuple("mnrsd")).settle()
     for serial, name in enumerate(names):
         answer = {"m": MASTER, "n": MASTER, "r": REPLICA, "s": REPLICA}.get(name)
         error = None if answer else OSError()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyscopg2.core.stopwatch import Stopwatch
+from pyscopg2.core.timing.stopwatch import Stopwatch
 
 
 def test_no_median_before_the_first_duration() -> None:

@@ -4,16 +4,17 @@ import logging
 import pytest
 from tests.core.conftest import start, virtual
 
-from pyscopg2.core.probe import Answer
-from pyscopg2.core.store import Store
-from pyscopg2.core.topology import Observation, Topology
+from pyscopg2.core.topology import Topology
+from pyscopg2.core.topology.host_state import Observation
+from pyscopg2.core.topology.role_query import Answer
+from pyscopg2.core.topology.store import Store
 from pyscopg2.testing.virtual_time import settle
 
-MASTER = Answer(False, False, 1, 1, 42)
+MASTER = Answer(False, False, 1, 1)
 
 
 def make_store() -> Store:
-    return Store(Topology.of(("a", "b")))
+    return Store(Topology.of(("a", "b")).settle())
 
 
 def see(store: Store, address: str = "a") -> None:
@@ -53,7 +54,7 @@ def test_listeners_hear_of_each_publish_in_order_before_those_who_wait() -> None
         await waiting
 
     main()
-    assert heard == ["a master; b unknown, 1 new", "second", "waiter"]
+    assert heard == [f"{store.topology}, 1 new", "second", "waiter"]
 
 
 def test_a_listener_that_fails_hurts_nobody(caplog: pytest.LogCaptureFixture) -> None:
@@ -145,7 +146,7 @@ async def test_closing_sends_everybody_away() -> None:
     see(store)
     waiting = start(store.wait_for(two))
     await settle()
-    store.close(RuntimeError("closed"))
+    store.close(lambda: RuntimeError("closed"))
     for wait in (waiting, start(store.wait_for(two)), start(store.wait_for(one))):
         with pytest.raises(RuntimeError, match="closed"):
             await wait

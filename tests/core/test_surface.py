@@ -23,12 +23,16 @@ SIGNATURES: dict[str, dict[str, Any]] = {
         "pool_factory_kwargs": None,
         "abandon_timeout": 10.0,
         "fencing": True,
+        "max_lag": None,
     },
     "acquire": {
         "read_only": False,
         "fallback_master": None,
         "master_as_replica_weight": None,
         "timeout": None,
+        "max_lag": None,
+        "after": None,
+        "patience": None,
         "**kwargs": REQUIRED,
     },
     "acquire_master": {"timeout": None, "**kwargs": REQUIRED},
@@ -36,6 +40,9 @@ SIGNATURES: dict[str, dict[str, Any]] = {
         "fallback_master": None,
         "master_as_replica_weight": None,
         "timeout": None,
+        "max_lag": None,
+        "after": None,
+        "patience": None,
         "**kwargs": REQUIRED,
     },
     "release": {"connection": REQUIRED, "**kwargs": REQUIRED},
@@ -57,6 +64,9 @@ SIGNATURES: dict[str, dict[str, Any]] = {
     "release_to_pool": {"connection": REQUIRED, "pool": REQUIRED, "**kwargs": REQUIRED},
     "get_last_response_time": {"pool": REQUIRED},
     "register_connection": {"connection": REQUIRED, "pool": REQUIRED},
+    "wal_position": {"connection": REQUIRED},
+    "causal": {"after": None},
+    "forget": {"address": REQUIRED},
 }
 
 PROPERTIES = [
@@ -78,6 +88,13 @@ def test_arguments_have_the_promised_names_order_and_defaults(name: str) -> None
         if name != "self"
     ]
     assert found == list(SIGNATURES[name].items())
+
+
+def test_what_came_later_is_given_by_name() -> None:
+    for name in SIGNATURES.keys() - {"causal"}:
+        parameters = inspect.signature(getattr(BasePoolManager, name)).parameters
+        by_name = {each.name for each in parameters.values() if each.kind is each.KEYWORD_ONLY}
+        assert by_name == {"max_lag", "after", "patience"} & parameters.keys()
 
 
 @pytest.mark.parametrize("name", PROPERTIES)

@@ -5,8 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyscopg2.core.probe import Answer
-from pyscopg2.core.topology import HostState, Observation, Role, Topology
+from pyscopg2.core.checkout.request import Request
+from pyscopg2.core.checkout.selection import eligible
+from pyscopg2.core.topology import HostState, Role, Topology
+from pyscopg2.core.topology.host_state import Observation
+from pyscopg2.core.topology.judgement import judge
+from pyscopg2.core.topology.role_query import Answer
 
 Check = tuple[str, Answer | Exception]
 
@@ -14,11 +18,22 @@ POOL = object()
 DOWN = ConnectionRefusedError("refused")
 
 
-def primary(timeline: int = 1, system: int = 42, *, read_only: bool = False) -> Answer:
-    return Answer(read_only, False, 100, timeline, system)
+def primary(
+    timeline: int = 1,
+    system: int = 42,
+    *,
+    read_only: bool = False,
+    lsn: int = 100,
+    started: int = 0,
+) -> Answer:
+    return Answer(read_only, False, lsn, timeline, system, started or None)
 
 
-STANDBY = Answer(True, True, 90, None, 42)
+def standby(timeline: int = 1, system: int = 42) -> Answer:
+    return Answer(True, True, 90, timeline, system)
+
+
+STANDBY = standby()
 PLAIN_MASTER = Answer(False)
 
 _serials = itertools.count(1)
@@ -31,9 +46,11 @@ def seen(address: str, what: Answer | Exception, *, pool: object = POOL) -> Obse
     return Observation(address, serial, at=serial, answer=what, response_time=0.5, pool=pool)
 
 
-def after(*checks: Check, fencing: bool = True) -> Topology:
+def after(*checks: Check, fencing: bool = True, settled: bool = True) -> Topology:
     """Hosts a, b and c after these checks."""
     topology = Topology.of(("a", "b", "c"), fencing=fencing)
+    if settled:
+        topology = topology.settle()
     for address, what in checks:
         topology = topology.apply(seen(address, what))
     return topology
@@ -75,10 +92,10 @@ def test_a_role_follows_from_the_answer(answer: Answer, role: Role) -> None:
 
 
 def test_hosts_keep_the_order_of_the_dsn() -> None:
-    topology = after(("c", primary()), ("a", primary()), ("b", STANDBY))
+    topology = after(("c", STANDBY), ("b", primary()), ("a", STANDBY))
     assert names(topology) == ["a", "b", "c"]
-    assert names(topology.masters) == ["a", "c"]
-    assert names(topology.replicas) == ["b"]
+    assert names(topology.masters) == ["b"]
+    assert names(topology.replicas) == ["a", "c"]
 
 
 def test_a_failed_check_keeps_the_last_answer() -> None:
@@ -139,39 +156,161 @@ def test_the_newest_timeline_wins_whoever_is_seen_first(order: tuple[str, ...]) 
     timelines = {"a": 1, "b": 3, "c": 2}
     topology = after(*((name, primary(timelines[name])) for name in order))
     assert roles(topology) == "superseded master superseded"
-    assert [host.superseded_by for host in topology] == ["b", None, "b"]
+    assert [host.yields_to for host in topology] == ["b", None, "b"]
     assert names(topology.masters) == ["b"]
 
 
 def test_it_wins_also_when_it_is_down_and_ends_when_it_answers_otherwise() -> None:
     checks: list[Check] = [("a", primary(1)), ("b", primary(2)), ("b", DOWN)]
     assert roles(after(*checks)) == "superseded unavailable unknown"
-    assert roles(after(*checks, ("b", STANDBY))) == "master replica unknown"
-    assert roles(after(*checks, ("b", primary(1)))) == "master master unknown"
-    assert roles(after(*checks, ("b", primary(2, system=7)))) == "master master unknown"
+    # It is restarted as a standby, and knows still that there is a second timeline.
+    assert roles(after(*checks, ("b", standby(2)))) == "superseded replica unknown"
+    # It was rewound, or rebuilt from the first.
+    assert roles(after(*checks, ("b", standby(1)))) == "master replica unknown"
+    assert roles(after(*checks, ("b", primary(1)))) == "rival master unknown"
+    assert roles(after(*checks, ("b", primary(2, system=7)))) == "master foreign unknown"
+
+
+def test_what_a_standby_knows_of_a_newer_timeline_counts() -> None:
+    topology = after(("a", primary(1)), ("b", standby(2)), ("c", standby(1)))
+    assert roles(topology) == "superseded replica replica"
+    assert topology["a"].yields_to == "b"
+    assert roles(topology.apply(seen("b", DOWN))) == "superseded unavailable replica"
+    assert roles(topology.apply(seen("c", primary(2)))) == "superseded replica master"
+    assert topology.apply(seen("c", primary(2)))["a"].yields_to == "c"
+
+
+def test_what_is_forgotten_supersedes_nobody() -> None:
+    topology = after(("a", primary(1)), ("b", primary(2)), ("b", DOWN))
+    assert "forget('b')" in str(topology["a"])
+    forgotten = topology.forget("b")
+    assert roles(forgotten) == "master unavailable unknown"
+    assert forgotten.master == "a"
+    # It is back, after all.
+    assert roles(forgotten.apply(seen("b", primary(2)))) == "superseded master unknown"
+    with pytest.raises(KeyError):
+        topology.forget("elsewhere")
+    assert roles(after(("a", primary(1))).forget("a")) == "unknown unknown unknown"
+
+
+def test_what_is_forgotten_is_no_masters_name() -> None:
+    lost = after(("a", primary(1)), ("a", DOWN))
+    assert lost.master == "a"
+    assert lost.forget("b").master == "a"
+    assert lost.forget("a").master is None
 
 
 def test_a_frozen_master_is_superseded() -> None:
     topology = after(("a", primary(1)), ("a", DOWN), ("b", primary(2)))
     assert roles(topology) == "superseded master unknown"
-    assert str(topology["a"]) == "a superseded by b (refused)"
+    told = "a superseded by b (if that is gone for good: forget('b')) (refused)"
+    assert str(topology["a"]) == told
 
 
-def test_of_two_newest_masters_the_first_supersedes() -> None:
+# One system has one history
+
+
+def test_the_one_that_was_master_stays_it() -> None:
     topology = after(("c", primary(3)), ("b", primary(3)), ("a", primary(1)))
-    assert str(topology) == "a superseded by b; b master; c master"
+    assert roles(topology) == "superseded rival master"
+    assert str(topology["b"]) == "b rival of c, on the same timeline"
+    assert names(topology.masters) == ["c"]
+    # Reachable or not: what the other has written since is another history.
+    assert roles(topology.apply(seen("c", DOWN))) == "superseded rival unavailable"
+    assert roles(topology.apply(seen("c", standby(3)))) == "superseded master replica"
+    assert roles(topology.apply(seen("c", DOWN)).forget("c")) == "superseded master unavailable"
 
 
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        (primary(3), primary(3)),
-        (primary(3), primary(4, system=7)),
-        (primary(3), PLAIN_MASTER),
-    ],
-)
-def test_two_masters(one: Answer, other: Answer) -> None:
-    assert roles(after(("a", one), ("b", other))) == "master master unknown"
+def test_of_two_that_are_new_the_one_that_has_written_more() -> None:
+    checks: list[Check] = [("a", primary(2, lsn=5)), ("b", primary(2, lsn=6)), ("c", STANDBY)]
+    assert roles(after(*checks, settled=False)) == "rival master replica"
+    down: list[Check] = [("b", primary(2, lsn=6)), ("b", DOWN), ("a", primary(2, lsn=5))]
+    assert roles(after(*down, ("c", DOWN), settled=False)) == "master unavailable unavailable"
+
+
+def test_of_one_server_behind_two_addresses_the_other_steps_in() -> None:
+    topology = after(("a", primary(started=7)), ("b", primary(started=7)))
+    assert roles(topology) == "master rival unknown"
+    moved = topology.apply(seen("a", DOWN))
+    assert roles(moved) == "unavailable master unknown"
+    assert roles(moved.apply(seen("a", primary(started=7)))) == "rival master unknown"
+
+
+def test_a_host_that_tells_no_system_cannot_be_compared() -> None:
+    assert roles(after(("a", primary()), ("b", PLAIN_MASTER))) == "master master unknown"
+
+
+# The system that counts
+
+
+def test_a_host_of_another_system_serves_nobody() -> None:
+    checks: list[Check] = [("a", primary()), ("b", STANDBY), ("c", STANDBY)]
+    topology = after(*checks, ("c", primary(9, system=7)))
+    assert roles(topology) == "master replica foreign"
+    assert str(topology["c"]) == "c foreign: of system 7, while most hosts are of 42"
+    lost = topology.apply(seen("a", DOWN))
+    assert roles(lost) == "unavailable replica foreign"
+    promoted = lost.apply(seen("b", primary(2)))
+    assert roles(promoted) == "superseded master foreign"
+    assert roles(promoted.apply(seen("c", DOWN))) == "superseded master unavailable"
+    assert roles(promoted.apply(seen("c", standby(2)))) == "superseded master replica"
+
+
+def test_on_a_tie_the_system_with_a_master_counts_then_the_one_that_has_counted() -> None:
+    foreign = after(("b", standby(system=7)), ("a", primary()))
+    assert roles(foreign) == "master foreign unknown"
+    both = after(("a", primary()), ("b", primary(system=7)))
+    assert roles(both) == "master foreign unknown"
+    assert roles(both.apply(seen("a", DOWN))) == "unavailable foreign unknown"
+    assert roles(both.apply(seen("a", DOWN)).forget("a")) == "unavailable master unknown"
+
+
+def test_a_cluster_that_moves_to_another_system_is_followed() -> None:
+    topology = after(("a", primary()), ("b", STANDBY), ("c", STANDBY))
+    topology = topology.apply(seen("c", standby(system=7)))
+    assert roles(topology) == "master replica foreign"
+    topology = topology.apply(seen("b", standby(system=7)))
+    assert roles(topology) == "foreign replica replica"
+    topology = topology.apply(seen("a", primary(system=7)))
+    assert roles(topology) == "master replica replica"
+
+
+def test_one_host_alone_is_followed_to_whatever_system() -> None:
+    topology = Topology.of(("a",)).apply(seen("a", primary()))
+    assert roles(topology.apply(seen("a", primary(system=7)))) == "master"
+
+
+# Before every host has answered
+
+
+def test_no_master_is_named_before_every_host_has_answered_or_failed() -> None:
+    topology = after(("a", primary(1)), ("b", STANDBY), settled=False)
+    assert (names(topology.masters), topology.master) == ([], None)
+    assert names(topology.apply(seen("c", DOWN)).masters) == ["a"]
+    assert names(topology.settle().masters) == ["a"]
+    assert topology.settle().settle().master == "a"
+    newer = topology.apply(seen("c", primary(2)))
+    assert names(newer.masters) == ["c"]
+
+
+def test_reads_wait_until_it_is_known_which_system_counts() -> None:
+    topology = after(("a", standby(system=7)), settled=False)
+    assert topology.replicas == ()
+    assert names(topology.settle().replicas) == ["a"]
+    assert names(topology.apply(seen("b", standby(system=7))).replicas) == ["a", "b"]
+    assert names(after(("a", Answer(True)), settled=False).replicas) == ["a"]
+
+
+def test_reads_that_may_go_anywhere_wait_as_well() -> None:
+    topology = after(("a", primary()), ("b", standby(system=7)), settled=False)
+    assert eligible(topology, Request(read_only=True, masters_too=True)) == ()
+    assert eligible(topology, Request(read_only=True, fallback_master=True)) == ()
+    assert names(eligible(topology.settle(), Request(read_only=True, masters_too=True))) == ["a"]
+
+
+def test_without_fencing_nobody_waits_for_others() -> None:
+    topology = after(("a", primary()), ("b", standby(system=7)), fencing=False, settled=False)
+    assert (names(topology.masters), names(topology.replicas)) == (["a"], ["b"])
 
 
 def test_a_primary_that_is_set_read_only_is_on_its_timeline_still() -> None:
@@ -188,31 +327,42 @@ def test_without_fencing_all_writable_hosts_are_masters() -> None:
 
 
 ANSWERS = st.one_of(
-    st.builds(primary, st.integers(1, 3), st.integers(1, 2), read_only=st.booleans()),
-    st.sampled_from([STANDBY, PLAIN_MASTER, DOWN]),
+    st.builds(
+        primary,
+        st.integers(1, 3),
+        st.integers(1, 2),
+        read_only=st.booleans(),
+        started=st.integers(0, 2),
+    ),
+    st.builds(standby, st.integers(1, 3), st.integers(1, 2)),
+    st.sampled_from([PLAIN_MASTER, DOWN]),
 )
 
 
-@given(st.lists(st.tuples(st.sampled_from("abc"), ANSWERS), max_size=12))
-def test_the_roles_follow_from_the_last_states_alone(
-    checks: list[Check],
-) -> None:
-    topology = after(*checks)
-    last = {name: what for name, what in checks if isinstance(what, Answer)}
-    replayed = after(*last.items())
-    for host, other in zip(topology, replayed, strict=True):
-        if host.error is None or host.role is Role.SUPERSEDED:
-            assert (host.role, host.superseded_by) == (other.role, other.superseded_by)
-        else:
-            assert host.role is Role.UNAVAILABLE
+@given(st.lists(st.tuples(st.sampled_from("abc"), ANSWERS), max_size=12), st.booleans())
+def test_what_holds_whatever_was_seen(checks: list[Check], settled: bool) -> None:
+    topology = after(*checks, settled=settled)
+    told = [host for host in topology.masters if host.system is not None]
+    assert len(told) <= 1
     assert not {*topology.masters} & {*topology.replicas}
-    timelines: dict[int, set[int]] = {}
-    for host in topology.masters:
-        if host.answer is not None and host.answer.system_identifier is not None:
-            timelines.setdefault(host.answer.system_identifier, set()).add(
-                host.answer.timeline or 0
-            )
-    assert all(len(found) == 1 for found in timelines.values())
+    for host in topology:
+        answer = host.answer
+        if host.role is Role.SUPERSEDED:
+            assert answer is not None
+            assert not answer.in_recovery
+            assert host.yields_to is not None
+            newer = topology[host.yields_to].answer
+            assert newer is not None
+            assert (newer.timeline or 0) > (answer.timeline or 0)
+        if host.serving:
+            assert host.system in (None, topology.system)
+    # Judging again, and checks that tell the same again, change nothing.
+    if topology.settled:
+        assert judge(topology.hosts, topology.system, topology.master) == topology.hosts
+    for host in topology:
+        if host.answering and host.answer is not None:
+            again = topology.apply(seen(host.address, host.answer))
+            assert roles(again) == roles(topology)
 
 
 # What people see
@@ -222,3 +372,6 @@ def test_a_host_shows_its_state() -> None:
     assert str(after(("a", primary()))["a"]) == "a master"
     assert str(after(("a", DOWN))["a"]) == "a unavailable (refused)"
     assert str(after(("a", PLAIN_MASTER))["a"]) == "a master (tells no timeline: no fencing)"
+    login = Answer(False, False, 1, 1, 42, login_is_read_only=True)
+    told = "a master (this login's transactions are read-only)"
+    assert str(after(("a", login))["a"]) == told

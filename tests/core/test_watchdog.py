@@ -4,7 +4,7 @@ from contextlib import asynccontextmanager
 
 from tests.core.conftest import now, virtual
 
-from pyscopg2.core.watchdog import NOT_WAITING, Watchdog
+from pyscopg2.core.timing.watchdog import NOT_WAITING, Watchdog
 from pyscopg2.testing.virtual_time import stall
 
 
@@ -20,12 +20,12 @@ class Thing:
 @asynccontextmanager
 async def watched(*things: Thing) -> AsyncGenerator[None]:
     """Under the eyes of a dog that lets things wait for a second."""
-    needed = True
-    Watchdog(1.0, dict(enumerate(things)), Thing.bite, lambda: needed).start()
+    watchdog = Watchdog(1.0, dict(enumerate(things)), Thing.bite)
+    watchdog.start()
     try:
         yield
     finally:
-        needed = False
+        watchdog.stop()
 
 
 @virtual
@@ -93,6 +93,19 @@ async def test_a_stall_of_the_event_loop_is_nobodys_fault() -> None:
 
 
 @virtual
+async def test_a_stall_just_before_the_time_is_up_is_nobodys_fault() -> None:
+    thing = Thing()
+    async with watched(thing):
+        thing.ticks = 0
+        await asyncio.sleep(1.1)
+        stall(60)
+        await asyncio.sleep(0.1)
+        thing.ticks = NOT_WAITING
+        await asyncio.sleep(10)
+    assert thing.bitten_at == []
+
+
+@virtual
 async def test_a_loop_that_is_always_late_protects_nobody_for_ever() -> None:
     thing = Thing()
     async with watched(thing):
@@ -123,21 +136,23 @@ async def test_a_bite_may_end_the_waiting_of_others_and_begin_it_anew() -> None:
     things = {name: Named(name) for name in "abcd"}
     for name in "abc":
         things[name].ticks = 0
-    Watchdog(1.0, things, Named.bite, lambda: now() < 2).start()
-    await asyncio.sleep(10)
+    watchdog = Watchdog(1.0, things, Named.bite)
+    watchdog.start()
+    await asyncio.sleep(2)
+    watchdog.stop()
+    await asyncio.sleep(8)
     assert bitten == ["a"]
     assert things["d"].ticks > 0
 
 
 @virtual
-async def test_it_stops_when_it_is_not_needed_any_more() -> None:
-    asked = 0
-
-    def needed() -> bool:
-        nonlocal asked
-        asked += 1
-        return asked < 3
-
-    Watchdog(1.0, {}, Thing.bite, needed).start()
+async def test_it_stops() -> None:
+    thing = Thing()
+    watchdog = Watchdog(1.0, {0: thing}, Thing.bite)
+    watchdog.start()
+    thing.ticks = 0
+    await asyncio.sleep(0.6)
+    watchdog.stop()
     await asyncio.sleep(10)
-    assert asked == 3
+    assert not thing.bitten_at
+    assert len(asyncio.all_tasks()) == 1

@@ -6,8 +6,6 @@ installed package.
 
 import json
 import re
-import shlex
-import subprocess
 import sys
 import tomllib
 import zipfile
@@ -16,11 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.installed.environment import Environment, build, check, install_line, run
 
 from pyscopg2.testing.cluster import LocalCluster
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = sorted(path.parent for path in ROOT.glob("packages/*/pyproject.toml"))
+PYRIGHT = ("asyncpg", "psycopg")
+"""A driver that has stubs, and one that has types of its own."""
 PROGRAMS = Path(__file__).with_name("programs")
 COMPARISON = ROOT / "packages/core/docs/adapters.md"
 
@@ -70,31 +71,19 @@ async def main(adapter, sizes_of, dsn, *names):
     print(*(f"{name}={defaults[name].default}" for name in names), sep=", ")
     async with importlib.import_module(f"pyscopg2.{adapter}").PoolManager(dsn) as manager:
         await manager.ready()
-        print(*map(manager.adapter.get_pool_maxsize, manager.pools))
+        print(*(manager.adapter.get_pool_maxsize(pool) + 1 for pool in manager.pools))
 
 asyncio.run(main(*sys.argv[1:]))
 """
 
 
-def run(*command: str | Path, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
-
-
-def check(*command: str | Path, cwd: Path | None = None) -> str:
-    done = run(*command, cwd=cwd)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The wheel of each package, by the package's folder name."""
+    """The wheel of each package, out of its sdist, by the package's folder name."""
     folder = tmp_path_factory.mktemp("wheels")
     made: dict[str, Path] = {}
     for package in PACKAGES:
-        into = folder / package.name
-        check(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", into, cwd=package)
-        (made[package.name],) = into.glob("*.whl")
+        made[package.name] = build(package, folder / package.name)
     return made
 
 
@@ -107,44 +96,12 @@ def constraints(wheels: dict[str, Path], tmp_path_factory: pytest.TempPathFactor
     return path
 
 
-class Environment:
-    """A virtual environment, and the installer that its user has."""
-
-    def __init__(self, path: Path, constraints: Path) -> None:
-        self.path = path
-        self.python = path / "bin/python"
-        self.pulled: set[str] = set()
-        """What was installed by the adapter's name alone."""
-        self._constraints = constraints
-        check(sys.executable, "-m", "uv", "venv", "--quiet", "--python", sys.executable, path)
-
-    def uv_install(self, *arguments: str) -> None:
-        command = (sys.executable, "-m", "uv", "pip", "install", "--quiet")
-        check(*command, "--python", self.python, "--constraint", self._constraints, *arguments)
-
-    def pip_install(self, *arguments: str) -> None:
-        command = (sys.executable, "-m", "pip", "--python", self.python, "install", "--quiet")
-        check(*command, "--constraint", self._constraints, *arguments)
-
-    def installed(self) -> set[str]:
-        command = (sys.executable, "-m", "uv", "pip", "list", "--format=json")
-        listed = json.loads(check(*command, "--python", self.python))
-        return {distribution["name"].lower() for distribution in listed}
-
-
 def name_of(package: str) -> str:
     return f"pyscopg2-{package.replace('_', '-')}"
 
 
 def program_of(adapter: str) -> Path:
     return PROGRAMS / f"on_{adapter}.py"
-
-
-def install_line(readme: Path) -> list[str]:
-    """What the first `pip install` of a README names."""
-    found = re.search(r"^pip install (.*)$", readme.read_text(), re.MULTILINE)
-    assert found is not None, readme
-    return shlex.split(found[1], comments=True)
 
 
 @pytest.fixture(scope="module")
@@ -189,11 +146,20 @@ def test_wheels_share_no_file(wheels: dict[str, Path]) -> None:
     assert "pyscopg2/__init__.py" not in seen
 
 
-def test_the_core_alone_pulls_nothing(constraints: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "beside", "module"),
+    [
+        ("pyscopg2-core", set[str](), "pyscopg2.base"),
+        ("pyscopg2-asgi", {"pyscopg2-core"}, "pyscopg2.asgi"),
+    ],
+)
+def test_what_has_no_driver_pulls_nothing(
+    name: str, beside: set[str], module: str, constraints: Path, tmp_path: Path
+) -> None:
     environment = Environment(tmp_path / "venv", constraints)
-    environment.uv_install("--no-index", "pyscopg2-core")
-    assert environment.installed() == {"pyscopg2-core"}
-    check(environment.python, "-W", "error", "-c", "import pyscopg2.base")
+    environment.uv_install("--no-index", name)
+    assert environment.installed() == {name} | beside
+    check(environment.python, "-W", "error", "-c", f"import {module}")
 
 
 def test_the_front_page_installs_what_asyncpgs_does() -> None:
@@ -267,6 +233,8 @@ def test_mypy_strict_reports_the_mistakes_alone(
 def test_pyright_strict_reports_the_mistakes_alone(
     adapter: str, environment: Environment, folder: Path
 ) -> None:
+    if adapter not in PYRIGHT:
+        pytest.skip("`hatch run adapters:types` runs pyright on it")
     (folder / "pyrightconfig.json").write_text('{"typeCheckingMode": "strict"}')
     pyright = (sys.executable, "-m", "pyright", "--pythonpath", environment.python)
     done = run(*pyright, "--outputjson", "--project", folder)

@@ -11,6 +11,7 @@ import uvloop
 
 from pyscopg2.asyncpg import PoolManager
 from pyscopg2.testing.cluster import ClusterError, LocalCluster, Node
+from pyscopg2.testing.contracts.healing import heal
 
 from .support import APPLICATION, WRITES, MakeManager, as_application, backends_end, tasks_end
 
@@ -68,36 +69,13 @@ def breakable_cluster(shared_cluster: LocalCluster) -> Iterator[LocalCluster]:
         yield shared_cluster
     finally:
         try:
-            _heal(shared_cluster)
+            heal(shared_cluster)
         except ClusterError:
             shared_cluster.close()
             shared_cluster.start()
             raise
     for node in shared_cluster.nodes:
         _await_no_backends(shared_cluster, node)
-
-
-def _heal(cluster: LocalCluster) -> None:
-    """Bring back a primary, whichever node it is, and two replicas that stream from it."""
-    for node in cluster.nodes:
-        cluster.thaw(node)
-    primary = cluster.primary
-    if not primary.is_running:
-        cluster.start(primary)
-    cluster.psql(primary, "ALTER SYSTEM RESET ALL; SELECT pg_reload_conf()")
-    for node in cluster.nodes:
-        if node is not primary and not _follows(cluster, node):
-            cluster.rejoin(node)
-
-
-def _follows(cluster: LocalCluster, node: Node) -> bool:
-    if node.role == "primary" or not node.is_running:
-        return False
-    try:
-        cluster.wait_streaming(node, timeout=5)
-    except ClusterError:
-        return False
-    return True
 
 
 def _await_no_backends(cluster: LocalCluster, node: Node) -> None:

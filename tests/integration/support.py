@@ -2,13 +2,13 @@
 
 import asyncio
 import contextlib
-import inspect
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from typing import Any, Protocol, TypeAlias
 
 import asyncpg
 from asyncpg import Record
 from asyncpg.pool import PoolConnectionProxy
+from tests.support.waiting import PATIENCE, eventually
 
 from pyscopg2.asyncpg import PoolManager
 from pyscopg2.core.topology import Role
@@ -19,8 +19,6 @@ Connection: TypeAlias = "PoolConnectionProxy[Record]"
 APPLICATION = "pyscopg2-test"
 """The application name of every connection of a manager under test, and of no other."""
 
-PATIENCE = 30.0
-"""Seconds after which a condition is taken for one that never comes, also on a busy machine."""
 
 BROKEN = (
     asyncpg.PostgresError,
@@ -35,21 +33,6 @@ class MakeManager(Protocol):
     """The type of the fixture `make_manager`."""
 
     def __call__(self, dsn: str | None = None, **options: Any) -> PoolManager: ...
-
-
-async def eventually(
-    condition: Callable[[], object], what: str = "", timeout: float = PATIENCE
-) -> None:
-    """Ask, and await the answer where it is an awaitable, until it is true."""
-    try:
-        async with asyncio.timeout(timeout):
-            while True:
-                answer = condition()
-                if await answer if inspect.isawaitable(answer) else answer:
-                    return
-                await asyncio.sleep(0.01)
-    except TimeoutError:
-        raise AssertionError(f"not within {timeout:g} s: {what or condition}") from None
 
 
 async def tasks_end() -> None:
@@ -105,7 +88,7 @@ async def backends_end(cluster: LocalCluster) -> None:
 
 BACKENDS = f"SELECT * FROM pg_stat_activity WHERE application_name = '{APPLICATION}'"
 
-RESERVED = "query LIKE 'SELECT concat_ws(%' OR query = 'SHOW transaction_read_only'"
+RESERVED = "query LIKE '%SELECT pg_catalog.concat_ws(%' OR query = 'SHOW transaction_read_only'"
 """Of ``pg_stat_activity``: the connections that the monitors keep."""
 
 

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Generator
 
 import pytest
+from tests.support.waiting import PATIENCE, eventually
 
 from pyscopg2.asyncpg import PoolManager
 from pyscopg2.core.errors import PoolManagerClosedError
@@ -16,12 +17,10 @@ from pyscopg2.testing.cluster import LocalCluster
 
 from .support import (
     BROKEN,
-    PATIENCE,
     MakeManager,
     as_application,
     backends,
     backends_end,
-    eventually,
     hold_all,
     server_of,
     tasks_end,
@@ -219,6 +218,7 @@ from pyscopg2.asyncpg import PoolManager
 
 
 async def main():
+    asyncio.get_running_loop().slow_callback_duration = 60  # a busy machine is no news
     manager = PoolManager(os.environ["DSN"], pool_factory_kwargs={"min_size": 1, "max_size": 3})
     await manager.ready()
     held = await manager.acquire()
@@ -233,11 +233,15 @@ print("over", flush=True)
 """
 
 
+UNCLOSED = "ignore:unclosed pool manager:ResourceWarning"
+"""What is said of a manager that is never closed: rightly so, and tested with the core."""
+
+
 @contextlib.asynccontextmanager
 async def program(cluster: LocalCluster) -> AsyncGenerator[asyncio.subprocess.Process]:
     """A program that never closes its manager; it ends when it has read a line."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-W", "error", "-X", "dev", "-c", PROGRAM),
+        *(sys.executable, "-W", "error", "-W", UNCLOSED, "-X", "dev", "-c", PROGRAM),
         env=os.environ | {"DSN": as_application(cluster.dsn)},
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 
 import pytest
 import uvloop
+from tests.support.waiting import eventually
 
 from pyscopg2.asyncpg import PoolManager
 from pyscopg2.core.errors import AcquireTimeoutError
@@ -17,7 +18,6 @@ from .support import (
     BROKEN,
     MakeManager,
     as_application,
-    eventually,
     fetchval,
     pool_of,
     reader,

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 
 import pytest
+from tests.support.waiting import eventually
 
 from pyscopg2.asyncpg import PoolManager
 from pyscopg2.balancer_policy import RoundRobinBalancerPolicy
@@ -21,7 +22,6 @@ from .support import (
     MakeManager,
     backends,
     connected,
-    eventually,
     hold_all,
     pool_of,
     release_all,
@@ -43,10 +43,10 @@ async def terminate_backend(node: Node, pid: int) -> None:
         assert await connection.fetchval("SELECT pg_terminate_backend($1, 5000)", pid)
 
 
-async def all_places_are_free(manager: PoolManager, size: int) -> None:
+async def all_slots_are_free(manager: PoolManager, size: int) -> None:
     await eventually(
         lambda: all(manager.get_pool_freesize(pool) == size for pool in manager.pools),
-        f"every place is free: {[manager.get_pool_freesize(pool) for pool in manager.pools]}",
+        f"every slot is free: {[manager.get_pool_freesize(pool) for pool in manager.pools]}",
     )
 
 
@@ -151,7 +151,7 @@ async def test_blocking_the_loop_for_two_seconds_costs_no_host_its_place(
 # Full pools
 
 
-async def test_who_waits_gets_the_place_that_frees_first_on_any_host(
+async def test_who_waits_gets_the_slot_that_frees_first_on_any_host(
     make_manager: MakeManager, cluster: LocalCluster
 ) -> None:
     manager = make_manager()
@@ -227,7 +227,7 @@ async def test_a_read_that_connects_to_a_frozen_replica_goes_elsewhere_in_time(
 # Cancellation
 
 
-async def test_cancelled_queries_leave_their_places_free(
+async def test_cancelled_queries_leave_their_slots_free(
     make_manager: MakeManager, cluster: LocalCluster
 ) -> None:
     manager = make_manager()
@@ -239,7 +239,7 @@ async def test_cancelled_queries_leave_their_places_free(
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asking
-        await all_places_are_free(manager, 2)
+        await all_slots_are_free(manager, 2)
     assert await server_of_a_master(manager) == cluster.primary.name
 
 
@@ -266,7 +266,7 @@ async def test_who_is_cancelled_in_the_line_leaves_it(
     kinds = Counter(type(result) for result in results)
     assert kinds[asyncio.CancelledError] in (3, 4)
     assert kinds[str] == 6 - kinds[asyncio.CancelledError]
-    await all_places_are_free(manager, 2)
+    await all_slots_are_free(manager, 2)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -318,7 +318,7 @@ async def test_random_cancellations_under_load_leave_nothing_behind(
         for _ in range(15):
             group.create_task(worker())
     assert outcomes["cancelled"] > 50
-    await all_places_are_free(manager, size)
+    await all_slots_are_free(manager, size)
     for node in cluster.nodes:
         assert len(await backends(node)) <= size + 1
 
@@ -347,7 +347,7 @@ async def test_a_frozen_host_keeps_no_cancelled_task(
     await asyncio.to_thread(breakable_cluster.freeze, frozen)
     connecting = asyncio.create_task(server_of_a_master(manager))
     pool = pool_of(manager, frozen)
-    await eventually(lambda: manager.get_pool_freesize(pool) == 0, "it has a place to connect on")
+    await eventually(lambda: manager.get_pool_freesize(pool) == 0, "it has a slot to connect on")
     began = time.monotonic()
     asking.cancel()
     connecting.cancel()

@@ -6,21 +6,14 @@ from collections.abc import AsyncGenerator
 from typing import Self
 
 import pytest
+from tests.support.waiting import eventually
 
 from pyscopg2.asyncpg import PoolManager
 from pyscopg2.core.topology import Role
 from pyscopg2.testing.cluster import LocalCluster, Node
 from pyscopg2.testing.fault_proxy import FaultProxy
 
-from .support import (
-    BROKEN,
-    MakeManager,
-    as_application,
-    eventually,
-    reader,
-    server_of,
-    write,
-)
+from .support import BROKEN, MakeManager, as_application, reader, server_of, write
 
 
 @contextlib.asynccontextmanager

@@ -9,6 +9,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from tests.support.waiting import PATIENCE, eventually
 
 from pyscopg2.asyncpg import PoolManager
 from pyscopg2.core.errors import AcquireTimeoutError, DsnError, NotReadyError
@@ -22,7 +23,6 @@ from .support import (
     as_application,
     backends,
     connected,
-    eventually,
     hold_all,
     pool_of,
     release_all,
@@ -57,7 +57,7 @@ async def test_without_sizes_asyncpgs_own_defaults_hold(cluster: LocalCluster) -
     async with PoolManager(as_application(cluster.primary.dsn)) as manager:
         (pool,) = await manager.get_master_pools()
         assert manager.get_pool_freesize(pool) == 10
-        assert pool.get_max_size() == 11
+        assert pool.get_max_size() == 10
         assert len(await backends(cluster.primary)) == 11
 
 
@@ -374,3 +374,15 @@ async def test_hopeless_hosts_are_asked_ever_more_slowly(
         await manager.acquire(timeout=1)
     # 0.04, 0.08, 0.16, 0.32, 0.64 seconds apart, and not every 0.02.
     assert manager.topology[address].serial <= 8
+
+
+async def test_a_misspelt_parameter_is_named_and_not_waited_for(
+    cluster: LocalCluster, make_manager: MakeManager
+) -> None:
+    dsn = f"{as_application(cluster.dsn)}&statment_timeout=5000"
+    manager = make_manager(dsn)
+    with pytest.raises(NotReadyError, match="no use in waiting") as caught:
+        await manager.ready(timeout=PATIENCE)
+    assert 'unrecognized configuration parameter "statment_timeout"' in str(caught.value)
+    assert cluster.password not in str(caught.value)
+    assert any(host.hopeless for host in manager.topology)

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tools.simulate.command import again, main, tell
 from tools.simulate.mutation import MUTATIONS
-from tools.simulate.world import simulate
+from tools.simulate.simulation import simulate
 
 ROOT = Path(__file__).parents[2]
 SEEDS = 100
@@ -20,7 +20,7 @@ FENCING_OFF = next(each for each in MUTATIONS if each.name == "fencing is off")
 
 DIGEST = """
 import hashlib
-from tools.simulate.world import simulate
+from tools.simulate.simulation import simulate
 for seed in reversed(range(8)):
     print(hashlib.sha256(str(simulate(seed).trace).encode()).hexdigest())
 """
@@ -31,6 +31,13 @@ def test_no_invariant_breaks(first: int) -> None:
     for seed in range(first, first + 10):
         result = simulate(seed)
         assert result.broken is None, tell(result)
+
+
+@pytest.mark.parametrize("seed", [10918])
+def test_seeds_that_found_something(seed: int) -> None:
+    """A scout that finds a server of another system, in the role that is known already."""
+    result = simulate(seed)
+    assert result.broken is None, tell(result)
 
 
 def test_a_seed_is_the_same_run_in_every_process() -> None:

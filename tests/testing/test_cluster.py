@@ -7,15 +7,18 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from pyscopg2.testing.cluster import ClusterError, LocalCluster, Node
+from pyscopg2.testing.guardian import Guardian
 from pyscopg2.testing.postgres import Account, AccountMode, PostgresBinaries
 
 SSL_REQUEST = bytes.fromhex("0000000804d2162f")
@@ -334,7 +337,7 @@ def test_psql(single: LocalCluster) -> None:
 
 def test_ports_of_clusters_that_start_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     few = range(31990, 31994)
-    monkeypatch.setattr("pyscopg2.testing.cluster._PORTS", few)
+    monkeypatch.setattr("pyscopg2.testing.cluster.ports.PORTS", few)
     with socket.socket() as stranger:
         stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         stranger.bind(("127.0.0.1", 31992))
@@ -398,6 +401,122 @@ def test_settings_and_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         for node in cluster.nodes:
             show = "SHOW max_connections; SHOW log_line_prefix; SHOW timezone; SHOW lc_messages"
             assert cluster.psql(node, show).splitlines() == ["25", r"it's \ %m ", "UTC", "C"]
+
+
+SHADOWS = """
+    CREATE FUNCTION public.pg_is_in_recovery() RETURNS boolean
+        LANGUAGE sql AS 'SELECT NULL::boolean';
+    CREATE FUNCTION public.pg_promote(boolean) RETURNS boolean LANGUAGE sql AS 'SELECT false';
+    CREATE FUNCTION public.pg_current_wal_flush_lsn() RETURNS pg_lsn
+        LANGUAGE sql AS $$SELECT 'F/0'::pg_lsn$$;
+    CREATE FUNCTION public.pg_last_wal_replay_lsn() RETURNS pg_lsn
+        LANGUAGE sql AS $$SELECT '0/0'::pg_lsn$$;
+    CREATE VIEW public.pg_stat_replication AS SELECT 'nobody' AS application_name, 'no' AS state;
+    CREATE VIEW public.pg_stat_wal_receiver AS SELECT 'no' AS status, 1 AS sender_port;
+"""
+"""They stand before PostgreSQL's own, where a search_path puts them first."""
+
+
+@pytest.mark.parametrize(
+    ("settings", "sql"),
+    [
+        ({"default_transaction_isolation": "serializable"}, ""),
+        (
+            {
+                "default_transaction_isolation": "serializable",
+                "default_transaction_read_only": "on",
+                "default_transaction_deferrable": "on",
+            },
+            "",
+        ),
+        (
+            {
+                "statement_timeout": "1",
+                "lock_timeout": "1",
+                "idle_in_transaction_session_timeout": "1",
+                "idle_session_timeout": "1",
+                # No less: a server counts the login as well, where no client has a say yet.
+                "transaction_timeout": "1s",
+            },
+            "",
+        ),
+        (
+            {
+                "search_path": "public, pg_catalog",
+                "client_encoding": "LATIN1",
+                "DateStyle": "German",
+                "IntervalStyle": "iso_8601",
+                "bytea_output": "escape",
+                "quote_all_identifiers": "on",
+                "standard_conforming_strings": "off",
+                "TimeZone": "Asia/Tokyo",
+            },
+            SHADOWS,
+        ),
+        (
+            {
+                "client_min_messages": "debug5",
+                "log_destination": "csvlog",
+                "log_line_prefix": "%%",
+                "log_min_messages": "panic",
+                "log_statement": "all",
+                "logging_collector": "on",
+                "track_activities": "off",
+            },
+            "",
+        ),
+    ],
+    ids=["serializable", "transactions", "timeouts", "names and forms", "logs"],
+)
+def test_what_settings_do_to_sessions_is_not_done_to_the_clusters_own(
+    settings: dict[str, str], sql: str
+) -> None:
+    """Its questions, promotions and copies: whoever else uses the servers has the settings."""
+    major = PostgresBinaries.find().major
+    since = {"idle_session_timeout": 14, "transaction_timeout": 17}
+    known = {name: value for name, value in settings.items() if since.get(name, 0) <= major}
+    with LocalCluster(1, settings=known) as cluster:
+        first, second = cluster.nodes
+        cluster.psql(first, sql)
+        cluster.wait_streaming()
+        third = cluster.add_replica()
+        cluster.promote(second)
+        cluster.rejoin(first)
+        cluster.wait_streaming(first, third)
+        assert cluster.replicas == (first, third)
+
+
+def test_users_questions_have_the_settings(single: LocalCluster) -> None:
+    single.psql(single.primary, "CREATE ROLE reader LOGIN PASSWORD 'secret'")
+    try:
+        single.psql(single.primary, "ALTER ROLE reader SET default_transaction_read_only = on")
+        show = "SHOW transaction_read_only"
+        assert single.psql(single.primary, show, user="reader", password="secret") == "on"
+    finally:
+        single.psql(single.primary, "DROP ROLE reader")
+
+
+@pytest.mark.parametrize("level", ["warning", "panic"])
+def test_a_port_that_somebody_takes_meanwhile(level: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the server's log says of it."""
+    spawn = Account.spawn
+
+    def spawn_late(self: Account, command: Sequence[str], **kwargs: Any) -> Any:
+        if command[0].endswith("postgres") and not taken:
+            lines = (kwargs["cwd"] / "server.conf").read_text()
+            taken.append(int(lines.partition("port = '")[2].partition("'")[0]))
+            stranger.bind(("127.0.0.1", taken[0]))
+            stranger.listen()
+        return spawn(self, command, **kwargs)
+
+    taken: list[int] = []
+    with socket.socket() as stranger:
+        stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        monkeypatch.setattr(Account, "spawn", spawn_late)
+        with LocalCluster(0, settings={"log_min_messages": level}) as cluster:
+            assert cluster.primary.port not in taken
+            assert cluster.psql(cluster.primary, "SELECT 1") == "1"
+        assert taken
 
 
 def test_the_older_postgresql_of_the_wheel() -> None:
@@ -572,3 +691,17 @@ def test_fixtures(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout
     assert "3 passed" in done.stdout
+
+
+def test_a_leaked_copy_of_its_pipe_keeps_no_guardian(tmp_path: Path) -> None:
+    guardian = Guardian(tmp_path)
+    stdin = guardian._process.stdin  # pyright: ignore[reportPrivateUsage]
+    assert stdin is not None
+    leaked = os.dup(stdin.fileno())
+    # So that this test ends, whatever becomes of it.
+    rescue = threading.Timer(10, os.close, [leaked])
+    rescue.start()
+    guardian.close()
+    assert rescue.is_alive()
+    rescue.cancel()
+    os.close(leaked)

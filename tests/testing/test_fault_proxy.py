@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import pytest
 import uvloop
+from tests.support.waiting import PATIENCE, eventually
 
 from pyscopg2.testing.fault_proxy import FaultProxy
 
-PATIENCE = 10.0
 LOOPS: list[Callable[[], asyncio.AbstractEventLoop]] = [
     asyncio.SelectorEventLoop,
     uvloop.new_event_loop,
@@ -70,12 +70,6 @@ async def client(proxy: FaultProxy) -> AsyncGenerator[Client]:
         yield Client(reader, writer)
     finally:
         writer.transport.abort()
-
-
-async def eventually(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 async def test_it_passes_both_ways_and_hands_on_ends() -> None:

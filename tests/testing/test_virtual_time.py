@@ -1,10 +1,12 @@
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import Callable
 
 import pytest
 
+from pyscopg2.core.timing import stopwatch
 from pyscopg2.testing.virtual_time import (
     DeadlockError,
     VirtualTimeLoop,
@@ -321,3 +323,20 @@ def test_another_loop_is_refused(use: Callable[[], object]) -> None:
 
     with pytest.raises(RuntimeError, match="VirtualTimeLoop"):
         asyncio.run(main())
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_the_cores_clock_for_durations_shows_the_same_time_while_the_loop_runs(fails: bool) -> None:
+    before = stopwatch.clock
+
+    async def main() -> None:
+        for _ in range(3):
+            await asyncio.sleep(7)
+            assert stopwatch.clock() == now()
+        if fails:
+            raise LookupError
+
+    with pytest.raises(LookupError) if fails else contextlib.nullcontext():
+        run(main())
+    assert stopwatch.clock is before
+    assert before is time.perf_counter

@@ -74,7 +74,7 @@ def _behind_semaphore(acquire: Acquire) -> Acquire:
 
 @asynccontextmanager
 async def _released_early(dsn: str) -> AsyncGenerator[Acquire]:
-    """Where nothing goes wrong: a connection that is not reset would keep its place for ever."""
+    """Where nothing goes wrong: a connection that is not reset would keep its slot for ever."""
     semaphore = asyncio.Semaphore(SIZE)
 
     async def reset(connection: Any) -> None:

@@ -21,6 +21,10 @@ from pyscopg2.core.dsn import Target
 DSN = "postgresql://bench@master:5432,replica1:5432,replica2:5432/bench"
 
 
+LOG = "0/3000148 1 7412345678901234567"
+"""Where all hosts are: position, timeline and system."""
+
+
 class NullConnection:
     __slots__ = ("host",)
 
@@ -125,14 +129,11 @@ class NullAdapter:
 
     async def fetch_scalar(self, connection: NullConnection, query: str, /) -> object:
         if connection.is_masters:
-            return "f off 0/3000148 1 7412345678901234567"
-        return "t on 0/3000148 - 7412345678901234567"
+            return f"f off {LOG} 1 - {LOG.split()[0]},328,8192,0/3000148,1,200ms"
+        return f"t off {LOG} 2 - 1"
 
     def sqlstate(self, exc: BaseException, /) -> str | None:
         return None
-
-    def get_pool_freesize(self, pool: NullPool, /) -> int:
-        return pool.free
 
     def get_pool_maxsize(self, pool: NullPool, /) -> int | None:
         return pool.size

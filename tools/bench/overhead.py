@@ -164,6 +164,8 @@ async def _paths(loop: str, bare: Contender, *, rounds: int) -> list[Measured]:
             batches[f"replica of 2, {name}"] = _acquire(
                 Contender("", manager.acquire_replica, null.select)
             )
+        bounded = partial(greedy.acquire_replica, max_lag=5.0)
+        batches["replica of 2, max_lag"] = _acquire(Contender("", bounded, null.select))
         timings = await interleave(batches, rounds=rounds)
     return [Measured("null", loop, PATH, name, timing) for name, timing in timings.items()]
 
@@ -171,7 +173,8 @@ async def _paths(loop: str, bare: Contender, *, rounds: int) -> list[Measured]:
 @asynccontextmanager
 async def null_managers() -> AsyncGenerator[dict[str, Any]]:
     """Over the null driver, one manager for each policy there is."""
-    policies = [getattr(balancer_policy, name) for name in balancer_policy.__all__]
+    names = [name for name in balancer_policy.__all__ if name.endswith("BalancerPolicy")]
+    policies = [getattr(balancer_policy, name) for name in names]
     async with AsyncExitStack() as stack:
         yield {
             policy.__name__: await stack.enter_async_context(

@@ -61,7 +61,7 @@ async def _measure_one(opened: Any, rounds: int) -> list[Timing]:
 
 @asynccontextmanager
 async def _line(acquire: Any, release: Any, count: int) -> AsyncGenerator[Batch]:
-    """All places taken, and so many in line: whoever gets a connection joins again at once."""
+    """All slots taken, and so many in line: whoever gets a connection joins again at once."""
     held = [await acquire() for _ in range(SIZE)]
 
     async def wait() -> None:

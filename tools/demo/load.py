@@ -7,15 +7,15 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from pyscopg2.asyncpg import PoolManager
-from pyscopg2.core.acquire import AcquireContext
+from pyscopg2.base import AcquireContext
 
 from .ledger import Kind, Ledger
 
 if TYPE_CHECKING:
-    from asyncpg import Connection, Pool, Record
+    from asyncpg import Connection, Record
     from asyncpg.pool import PoolConnectionProxy
 
-    Acquired = AcquireContext[Pool[Record], PoolConnectionProxy[Record]]
+    Acquired = AcquireContext[PoolConnectionProxy[Record]]
 
 WRITERS = 4
 READERS = 8

@@ -40,7 +40,7 @@ _SAID = 2000
 """Characters of what a contestant that died had to say."""
 _LINE = 1 << 28
 """Bytes of the longest line that a contestant says: its operations."""
-_CHECKS = ("SELECT concat_ws(", "SHOW transaction_read_only")
+_CHECKS = ("SELECT pg_catalog.concat_ws(", "SHOW transaction_read_only")
 """What a manager asks a host for: ours, and what libpq and hasql ask."""
 
 

@@ -12,7 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
 
 from .mutation import MUTATIONS, Mutation
-from .world import Result, simulate
+from .simulation import Result, simulate
 
 CHUNK = 20
 """Seeds that a process takes at a time."""

@@ -1,4 +1,4 @@
-"""The fake driver, with accounts of who has what; and the loop it runs on."""
+"""The fake driver, with accounts of what each user has; and the loop it runs on."""
 
 import asyncio
 import math
@@ -8,9 +8,20 @@ from contextvars import Context
 from typing import Any, Protocol, TypeVarTuple
 
 from pyscopg2.core.dsn import Target
-from pyscopg2.core.probe import PLAIN_QUERY, RICH_QUERY
-from pyscopg2.testing.fake import FakeAdapter, FakeConnection, FakeNetwork, FakePool, FakeQuirks
+from pyscopg2.core.topology.role_query import PLAIN_QUERY, RICH_QUERY
+from pyscopg2.testing.fake import (
+    FakeAdapter,
+    FakeConnection,
+    FakeNetwork,
+    FakePool,
+    FakeQuirks,
+    FakeReserved,
+    PooledFakeAdapter,
+)
 from pyscopg2.testing.virtual_time import VirtualTimeLoop
+
+HAIR = 0.005
+"""Seconds: a few ticks of the loop's timers, which fire late and never early."""
 
 ArgsT = TypeVarTuple("ArgsT")
 
@@ -55,7 +66,7 @@ class SimulationLoop(VirtualTimeLoop):
 
 
 class User(Protocol):
-    """One who acquires: given to the driver's acquire as ``by``."""
+    """A user that acquires: given to the driver's acquire as ``by``."""
 
     connecting: FakePool | None
     connects: int
@@ -104,8 +115,9 @@ class Account:
         return self.opening + len(self.out)
 
 
-class WatchedAdapter(FakeAdapter):
-    """Keeps the accounts, and tells the listener."""
+class WatchedAdapter(PooledFakeAdapter):
+    """Keeps the accounts, and tells the listener. Its monitors take their connections from the
+    pools."""
 
     def __init__(self, network: FakeNetwork, quirks: FakeQuirks, listener: Listener) -> None:
         super().__init__(network, quirks)
@@ -150,7 +162,7 @@ class WatchedAdapter(FakeAdapter):
         try:
             await pool.release(connection, **kwargs)
         except BaseException:
-            # Who knows whether the driver has it: it may be given back once more.
+            # Nobody knows whether the driver has it: it may be given back once more.
             self.returned.append(connection)
             raise
         finally:
@@ -166,7 +178,31 @@ class WatchedAdapter(FakeAdapter):
         return answer
 
 
-class EarlyAdapter(WatchedAdapter):
+class ReservingAdapter(WatchedAdapter, FakeAdapter):
+    """Its monitors' connections are apart from the pools."""
+
+    async def reserve(self, target: Target, /, **options: Any) -> FakeReserved:
+        self._listener.dialled(target.address)
+        apart = await super().reserve(target, **options)
+        return WatchedReserved(apart.connection, self._listener)
+
+
+class WatchedReserved(FakeReserved):
+    """Tells the listener what is asked and answered."""
+
+    def __init__(self, connection: FakeConnection, listener: Listener) -> None:
+        super().__init__(connection)
+        self._listener = listener
+
+    async def fetch_scalar(self, query: str, /) -> object:
+        if query == RICH_QUERY:
+            self._listener.asked(self.connection.address)
+        answer = await self.connection.fetch_scalar(query)
+        self._listener.answered(self.connection.address, answer)
+        return answer
+
+
+class Early(WatchedAdapter):
     """The driver's pool has a connection back some turns of the loop before it says so."""
 
     async def return_to_pool(
@@ -180,3 +216,14 @@ class EarlyAdapter(WatchedAdapter):
         returned()
         for _ in range(2):
             await asyncio.sleep(0)
+
+
+class EarlyReservingAdapter(Early, ReservingAdapter):
+    """Both."""
+
+
+def driver_of(*, early: bool, reserves: bool) -> type[WatchedAdapter]:
+    """The driver with these manners."""
+    if early:
+        return EarlyReservingAdapter if reserves else Early
+    return ReservingAdapter if reserves else WatchedAdapter

@@ -63,6 +63,11 @@ class Plan:
     policy: type[BalancerPolicy]
     fencing: bool
 
+    wal: bool
+    """Whether some users read with bounds."""
+    tells_receiver: bool
+    """Whether standbys tell which timeline they receive."""
+
     users: int
     trouble: float
     """For so long hosts fail."""
@@ -73,10 +78,12 @@ class Plan:
     """Whether the end comes amid the trouble."""
     returns_early: bool
     """Whether the driver has a connection back before it says so."""
+    reserves: bool
+    """Whether the driver connects apart from its pools."""
 
     @classmethod
     def of(cls, seed: int) -> "Plan":
-        roll = dice(seed, "plan")
+        roll, fresh = dice(seed, "plan"), dice(seed, "fresh")
         size = roll.choice((1, 2, 2, 3, 4))
         return cls(
             seed=seed,
@@ -98,11 +105,14 @@ class Plan:
             policy=roll.choice(POLICIES),
             fencing=roll.random() < 0.95,
             users=roll.randint(2, 5),
+            wal=fresh.random() < 0.5,
+            tells_receiver=fresh.random() < 0.7,
             trouble=roll.uniform(0.3, 1.5),
             fault_gap=roll.choice((0.1, 0.2, 0.5)),
             ending=roll.choice(ENDINGS),
             amid=roll.random() < 0.4,
             returns_early=roll.random() < 0.5,
+            reserves=roll.random() < 0.75,
         )
 
     @property

@@ -9,6 +9,7 @@ from pyscopg2.testing.fake import FakeNetwork, FakeQuirks
 from pyscopg2.testing.fake_server import FULL, STARTING, WRONG_PASSWORD, FakeServer
 
 from .driver import SimulationLoop
+from .history import History
 from .plan import Plan
 
 
@@ -19,12 +20,16 @@ class Scene(Protocol):
     plan: Plan
     network: FakeNetwork
     quirks: FakeQuirks
+    history: History
 
     def note(self, text: str, *arguments: object) -> None: ...
 
 
 HOPELESS = 12.5
 """Seconds that a host with a wrong password may be left alone, jitter included."""
+
+FOREIGN = 5
+"""The identifier of another system."""
 
 STALL_GAP = 6.0
 """Seconds between two stalls of our own loop."""
@@ -39,6 +44,7 @@ class Trouble:
         self._network = scene.network
         self._well_from = dict.fromkeys(scene.network.servers.values(), scene.plan.recovery)
         """When a host has recovered, if nothing happens until then."""
+        self._system = next(iter(scene.network.servers.values())).system_identifier
         self._stalled = -STALL_GAP
         self._timers: list[asyncio.TimerHandle] = []
         self.over = False
@@ -71,11 +77,15 @@ class Trouble:
         """Fault after fault, until the time of trouble is over."""
         loop, plan, roll = self._scene.loop, self._scene.plan, self._roll
         until = loop.time() + plan.trouble
+        if roll.random() < 0.2:
+            # Before anybody has answered.
+            self.freeze(roll.choice(list(self._network.servers.values())))
         while (pause := roll.expovariate(1 / plan.fault_gap)) < until - loop.time():
             await asyncio.sleep(pause)
             fault = roll.choice(FAULTS)
             server = roll.choice(list(self._network.servers.values()))
             fault(self, server)
+            self._scene.history.follow()
         await asyncio.sleep(max(0.0, until - loop.time()))
         self.heal()
 
@@ -88,6 +98,7 @@ class Trouble:
         self._scene.quirks.release_hangs = False
         for server in network.servers.values():
             self._repair(server)
+            self._give_port_back(server)
         if not network.masters:
             network.failover()
         master = network.master
@@ -96,6 +107,8 @@ class Trouble:
                 server.demote(follows=master)
         for server in network.replicas:
             server.timeline = master.timeline
+        self._scene.history.calm()
+        self._scene.history.follow()
         self._touch_all()
         self._note("healed: {} is master, timeline {}", master.name, master.timeline)
 
@@ -113,6 +126,7 @@ class Trouble:
         def fire() -> None:
             undo(server)
             self._touch(server)
+            self._scene.history.follow()
 
         after = self._roll.choice((0.02, 0.3, 1.0, 2.5))
         self._timers.append(self._scene.loop.call_later(after, fire))
@@ -220,6 +234,25 @@ class Trouble:
             self._touch_all()
             self._later(self._rebuild, server)
 
+    def clone(self, server: FakeServer) -> None:
+        """A replica is opened for writes as it is, without a timeline of its own."""
+        if server.in_recovery and server.is_up and self._network.masters:
+            server.in_recovery = False
+            self._note("{} is a second primary, timeline {}", server.name, server.timeline)
+            self._touch_all()
+            self._later(self._rebuild, server)
+
+    def take_port(self, server: FakeServer) -> None:
+        """Another cluster's server answers at this address."""
+        if server.system_identifier != FOREIGN:
+            server.system_identifier = FOREIGN
+            server.in_recovery = self._roll.random() < 0.3
+            server.timeline += 7
+            server.restart()
+            self._note("{} is of another system now", server.name)
+            self._touch_all()
+            self._later(self._give_port_back, server)
+
     def demote(self, server: FakeServer) -> None:
         if not server.in_recovery:
             self._note("{} is demoted", server.name)
@@ -281,6 +314,21 @@ class Trouble:
     def _end_hanging(self, _: FakeServer) -> None:
         self._scene.quirks.release_hangs = False
 
+    def _give_port_back(self, server: FakeServer) -> None:
+        """A replica of the cluster that is left, or its only primary, answers there."""
+        if server.system_identifier == FOREIGN:
+            server.system_identifier = self._system
+            server.timeline = 1
+            others = [m for m in self._network.masters if m.system_identifier == self._system]
+            if others and others != [server]:
+                master = max((m for m in others if m is not server), key=_timeline)
+                server.demote(follows=master)
+            else:
+                server.demote()
+            server.up()
+            self._note("{} is of our system again", server.name)
+            self._touch_all()
+
     def _rejoin(self, server: FakeServer) -> None:
         """An old master becomes a replica of the newest one."""
         master = next((m for m in self._network.masters if m is not server), None)
@@ -324,6 +372,8 @@ FAULTS: tuple[Callable[[Trouble, FakeServer], None], ...] = (
     Trouble.switch_over,
     Trouble.split,
     Trouble.promote_by_accident,
+    Trouble.clone,
+    Trouble.take_port,
     Trouble.demote,
     Trouble.hang_releases,
     Trouble.stall,

@@ -52,6 +52,7 @@ class Scene(Protocol):
     def got(self, operation: "Operation", connection: FakeConnection, took: float) -> None: ...
     def left(self, operation: "Operation", connection: FakeConnection) -> None: ...
     def wrote(self, operation: "Operation", connection: FakeConnection) -> None: ...
+    def reads(self, operation: "Operation", connection: FakeConnection) -> None: ...
     def over(self, operation: "Operation") -> None: ...
     def note(self, text: str, *arguments: object) -> None: ...
 
@@ -190,7 +191,7 @@ class Operation:
         self.timeout = roll.choice((0.1, 1.0, 3.0))
         which = roll.randrange(5)
         if which == 0:
-            self.goal = lambda: all(host.answering for host in manager.topology)
+            self.goal = lambda: all(host.ready for host in manager.topology)
             await manager.ready(timeout=self.timeout)
         elif which == 1:
             self.goal = lambda: bool(manager.topology.masters)
@@ -341,13 +342,14 @@ EXPECTED = (
 )
 
 
-async def use(scene: Scene, number: int, roll: Random) -> None:
+async def use(scene: Scene, who: str, roll: Random, kind: "type[Operation] | None" = None) -> None:
     """One user's life."""
+    kind = kind or Operation
     count = 0
     while not scene.resting:
         await asyncio.sleep(roll.choice((0.0, 0.001, 0.01, roll.expovariate(4))))
         count += 1
-        operation = Operation(scene, f"user {number}.{count}", roll)
+        operation = kind(scene, f"{who}.{count}", roll)
         scene.begins(operation)
         task = operation.task = scene.loop.create_task(_run(operation))
         await asyncio.wait([task])

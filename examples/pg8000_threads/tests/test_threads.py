@@ -3,13 +3,12 @@
 import asyncio
 import contextlib
 import os
-import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, assert_type
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from typing import assert_type
 
 import pytest
 from pg8000.native import DatabaseError, InterfaceError
@@ -44,10 +43,10 @@ def cluster(shared_cluster: LocalCluster) -> Iterator[LocalCluster]:
 
 
 @pytest.fixture
-async def pool(cluster: LocalCluster) -> Any:
-    pool = await Pool.open(primary(cluster), 2)
+async def pool(cluster: LocalCluster) -> AsyncGenerator[Pool]:
+    pool = await adapter.create_pool(primary(cluster), max_size=2)
     yield pool
-    pool.terminate()
+    await adapter.terminate_pool(pool)
 
 
 def primary(cluster: LocalCluster) -> Target:
@@ -131,10 +130,14 @@ print("over")
 """
 
 
+UNCLOSED = "ignore:unclosed pool manager:ResourceWarning"
+"""What the manager rightly says of itself."""
+
+
 @pytest.mark.parametrize("frozen", [False, True], ids=["well", "frozen"])
 def test_a_program_that_never_closes_ends_at_once(cluster: LocalCluster, frozen: bool) -> None:
     with subprocess.Popen(
-        [sys.executable, "-W", "error", "-X", "dev", "-c", PROGRAM],
+        [sys.executable, "-W", "error", "-W", UNCLOSED, "-X", "dev", "-c", PROGRAM],
         env=os.environ | {"DSN": cluster.dsn},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -156,7 +159,7 @@ def test_what_it_cannot_give_is_known_when_the_manager_is_made() -> None:
         with pytest.raises(ValueError):
             PoolManager(f"postgresql://user@host/?{query}")
     with pytest.raises(TypeError):
-        PoolManager("postgresql://user@host/", pool_factory_kwargs={"min_size": 1})
+        PoolManager("postgresql://user@host/", pool_factory_kwargs={"no_such": 1})
 
 
 # A frozen host
@@ -165,7 +168,7 @@ def test_what_it_cannot_give_is_known_when_the_manager_is_made() -> None:
 async def test_a_cancelled_query_is_over_at_once_on_a_frozen_server(
     cluster: LocalCluster, pool: Pool
 ) -> None:
-    connection = await pool.acquire()
+    connection = await adapter.acquire_from_pool(pool)
     cluster.freeze(cluster.primary)
     asking = asyncio.create_task(value(connection, "SELECT 1"))
     await eventually(threads)
@@ -174,42 +177,40 @@ async def test_a_cancelled_query_is_over_at_once_on_a_frozen_server(
     with pytest.raises(asyncio.CancelledError):
         await soon(asking)
     assert connection.closed
-    await soon(pool.release(connection))
-    assert pool.freesize == 2
+    await soon(adapter.release_to_pool(connection, pool))
+    assert pool.size == 0
 
 
 async def test_a_pool_that_is_terminated_ends_the_acquire_that_is_connecting(
     cluster: LocalCluster, pool: Pool
 ) -> None:
-    idle = await pool.acquire()
+    taken = await adapter.acquire_from_pool(pool)
     cluster.freeze(cluster.primary)
-    acquiring = asyncio.create_task(pool.acquire())
+    acquiring = asyncio.create_task(adapter.acquire_from_pool(pool))
     await eventually(threads)
-    assert pool.freesize == 0
     for _ in range(2):
-        pool.terminate()
-    with pytest.raises(InterfaceError, match="closed"):
+        await adapter.terminate_pool(pool)
+    acquiring.cancel()  # as the core does
+    with pytest.raises(asyncio.CancelledError):
         await soon(acquiring)
-    assert idle.closed
-    with pytest.raises(InterfaceError, match="closed"):
-        await pool.acquire()
+    assert taken.closed
 
 
 async def test_a_commit_on_a_terminated_connection_raises(
     cluster: LocalCluster, pool: Pool
 ) -> None:
-    connection = await pool.acquire()
+    connection = await adapter.acquire_from_pool(pool)
     await connection.run("BEGIN")
     await connection.run("INSERT INTO items VALUES ('lost')")
     cluster.freeze(cluster.primary)
     committing = asyncio.create_task(connection.run("COMMIT"))
     await eventually(threads)
-    connection.terminate()
+    adapter.terminate_connection(connection)
     with pytest.raises((InterfaceError, OSError)):
         await soon(committing)
     with pytest.raises(InterfaceError):
         await soon(connection.run("COMMIT"))
-    await soon(pool.release(connection))
+    await soon(adapter.release_to_pool(connection, pool))
 
 
 # What the server says
@@ -218,55 +219,22 @@ async def test_a_commit_on_a_terminated_connection_raises(
 async def test_a_query_that_the_server_cancels_is_an_ordinary_error(
     cluster: LocalCluster, pool: Pool
 ) -> None:
-    connection = await pool.acquire()
+    connection = await adapter.acquire_from_pool(pool)
     await connection.run("SET statement_timeout = 10")
     with pytest.raises(DatabaseError) as caught:
         await connection.run("SELECT pg_sleep(60)")
     assert adapter.sqlstate(caught.value) == "57014"
-    assert await value(connection, "SELECT 1") == 1
-    await pool.release(connection)
+    assert await value(connection, "SELECT 1") == "1"
+    await adapter.release_to_pool(connection, pool)
 
 
 async def test_the_servers_last_words_are_the_error(cluster: LocalCluster, pool: Pool) -> None:
-    connection = await pool.acquire()
+    connection = await adapter.acquire_from_pool(pool)
     with pytest.raises(DatabaseError) as caught:
         await connection.run("SELECT pg_terminate_backend(pg_backend_pid())")
     assert adapter.sqlstate(caught.value) == "57P01"
     assert connection.closed
-    await pool.release(connection)
-
-
-async def test_an_idle_connection_that_the_server_closed_is_not_handed_out(
-    cluster: LocalCluster, pool: Pool
-) -> None:
-    connection = await pool.acquire()
-    pid = await value(connection, "SELECT pg_backend_pid()")
-    await pool.release(connection)
-    assert connection.is_quiet()
-    cluster.psql(cluster.primary, f"SELECT pg_terminate_backend({pid})")
-    await eventually(lambda: not connection.is_quiet())
-    another = await pool.acquire()
-    assert await value(another, "SELECT pg_backend_pid()") != pid
-    assert connection.closed
-    await pool.release(another)
-
-
-@pytest.mark.parametrize(
-    ("said", "quiet"),
-    [(b"", True), (b"A", True), (b"N", True), (b"S", True), (b"E", False), (None, False)],
-    ids=["nothing", "notification", "notice", "setting", "error", "goodbye"],
-)
-def test_what_an_idle_server_may_say(said: bytes | None, quiet: bool) -> None:
-    ours, servers = socket.socketpair()
-    connection = Connection(ours)
-    with servers:
-        if said is None:
-            servers.shutdown(socket.SHUT_WR)
-        else:
-            servers.send(said)
-        assert connection.is_quiet() is quiet
-        connection.terminate()
-    assert ours.fileno() == -1
+    await adapter.release_to_pool(connection, pool)
 
 
 # What a user leaves behind
@@ -275,28 +243,50 @@ def test_what_an_idle_server_may_say(said: bytes | None, quiet: bool) -> None:
 async def test_a_transaction_that_was_left_open_is_rolled_back(
     cluster: LocalCluster, pool: Pool
 ) -> None:
-    connection = await pool.acquire()
+    connection = await adapter.acquire_from_pool(pool)
     await connection.run("BEGIN")
     await connection.run("INSERT INTO items VALUES ('lost')")
     with contextlib.suppress(DatabaseError):
         await connection.run("SELECT no_such_function()")
-    await pool.release(connection)
-    assert await pool.acquire() is connection
-    assert await value(connection, "SELECT count(*) FROM items") == 0
-    await pool.release(connection)
+    await adapter.release_to_pool(connection, pool)
+    assert await adapter.acquire_from_pool(pool) is connection
+    assert await value(connection, "SELECT count(*) FROM items") == "0"
+    await adapter.release_to_pool(connection, pool)
 
 
-async def test_a_query_that_still_runs_ends_before_the_next_user_comes(
+async def test_a_connection_whose_query_still_runs_is_not_the_next_users(
     cluster: LocalCluster, pool: Pool
 ) -> None:
-    connection = await pool.acquire()
-    rows = await connection.run("SELECT pg_backend_pid()")
-    assert rows is not None
-    ((pid,),) = rows
-    asking = asyncio.create_task(connection.run("SELECT pg_sleep(1)"))
+    connection = await adapter.acquire_from_pool(pool)
+    pid = await value(connection, "SELECT pg_backend_pid()")
+    asking = asyncio.create_task(connection.run("SELECT pg_sleep(600)"))
     doing = f"SELECT wait_event FROM pg_stat_activity WHERE pid = {pid}"
     await eventually(lambda: cluster.psql(cluster.primary, doing) == "PgSleep")
-    await pool.release(connection)
-    assert asking.done()
-    assert await pool.acquire() is connection
-    await pool.release(connection)
+    await adapter.release_to_pool(connection, pool)
+    with pytest.raises(InterfaceError):
+        await soon(asking)
+    assert connection.closed
+    assert await adapter.acquire_from_pool(pool) is not connection
+
+
+# What a DSN asks for
+
+
+async def test_an_address_that_does_not_answer_is_given_up_after_connect_timeout(
+    cluster: LocalCluster,
+) -> None:
+    (target,) = parse_dsn(f"{cluster.primary.dsn}?connect_timeout=1")
+    cluster.freeze(cluster.primary)
+    with pytest.raises(TimeoutError):
+        await soon(adapter.create_pool(target))
+
+
+async def test_the_server_is_told_what_the_dsn_says(cluster: LocalCluster) -> None:
+    settings = "application_name=mine&options=-c%20search_path%3Delsewhere"
+    (target,) = parse_dsn(f"{cluster.primary.dsn}?{settings}")
+    connection = await adapter.connect(target)
+    assert await connection.run("SHOW application_name") == [["mine"]]
+    assert await connection.run("SHOW search_path") == [["elsewhere"]]
+    assert await connection.run("SELECT 1::int8") == [[1]]
+    assert await value(connection, "SELECT 1::int8") == "1"
+    connection.close()

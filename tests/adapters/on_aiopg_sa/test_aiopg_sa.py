@@ -7,7 +7,7 @@ import importlib
 import os
 import socket
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from typing import Any, assert_type
 
 import psutil
@@ -17,6 +17,9 @@ from aiopg.connection import Connection
 from aiopg.sa import Engine, SAConnection
 from aiopg.sa.exc import InvalidRequestError, ResourceClosedError
 from psycopg2 import extensions, extras
+from tests.adapters.on_aiopg.support import free
+from tests.support.application import Application
+from tests.support.waiting import PATIENCE, SOON, eventually
 
 from pyscopg2.aiopg_sa import AiopgSaAdapter, PoolManager
 from pyscopg2.core.dsn import Target, parse_dsn
@@ -24,14 +27,8 @@ from pyscopg2.testing.cluster import LocalCluster, Node
 
 sa: Any = importlib.import_module("sqlalchemy")  # it has no types before 2.0
 
-NAME = "on-aiopg-sa"
-"""The application_name of all connections under test."""
-
-PATIENCE = 30.0
-"""Seconds after which a condition is taken for one that never comes, also on a busy machine."""
-
-SOON = 5.0
-"""Seconds within which what happens at once has happened."""
+TESTED = Application("on-aiopg-sa")
+"""All connections under test."""
 
 SMALL = {"minsize": 0, "maxsize": 2}
 
@@ -43,7 +40,7 @@ def whole_cluster() -> Iterator[LocalCluster]:
         cluster.wait_streaming()
         yield cluster
         for node in cluster.nodes:
-            asyncio.run(no_backends(cluster, node))
+            asyncio.run(TESTED.no_backends(cluster, node))
 
 
 @pytest.fixture
@@ -63,13 +60,7 @@ async def manager(cluster: LocalCluster) -> AsyncIterator[PoolManager]:
 
 def manage(cluster: LocalCluster, **arguments: Any) -> PoolManager:
     defaults: dict[str, Any] = {"acquire_timeout": PATIENCE, "pool_factory_kwargs": SMALL}
-    return PoolManager(f"{cluster.dsn}?application_name={NAME}", **(defaults | arguments))
-
-
-def target_of(node: Node, **params: str) -> Target:
-    query = "".join(f"&{name}={value}" for name, value in params.items())
-    (target,) = parse_dsn(f"{node.dsn}?application_name={NAME}{query}")
-    return target
+    return PoolManager(f"{cluster.dsn}?application_name={TESTED.name}", **(defaults | arguments))
 
 
 async def fetch(connection: Any, sql: str) -> Any:
@@ -80,32 +71,16 @@ async def execute(connection: Any, sql: str) -> None:
     await connection.execute(sql)
 
 
+async def end_block(adapter: AiopgSaAdapter, connection: Any) -> None:
+    ending = adapter.end_block(connection, None)
+    assert ending is not None
+    await ending
+
+
 def raw_of(connection: Any) -> Connection:
     raw = connection.connection
     assert isinstance(raw, Connection)
     return raw
-
-
-async def eventually(condition: Callable[[], bool | Awaitable[bool]], what: str = "") -> None:
-    until = time.monotonic() + PATIENCE
-    while True:
-        answer = condition()
-        if answer if isinstance(answer, bool) else await answer:
-            return
-        assert time.monotonic() < until, what or condition
-        await asyncio.sleep(0.01)
-
-
-def backends(cluster: LocalCluster, node: Node) -> int:
-    sql = f"SELECT count(*) FROM pg_stat_activity WHERE application_name = '{NAME}'"
-    return int(cluster.psql(node, sql))
-
-
-async def no_backends(cluster: LocalCluster, node: Node) -> None:
-    async def none() -> bool:
-        return await asyncio.to_thread(backends, cluster, node) == 0
-
-    await eventually(none, "backends are left")
 
 
 @contextlib.asynccontextmanager
@@ -244,7 +219,7 @@ async def test_to_give_back_is_no_reason_to_check_the_host(manager: PoolManager)
     connection: Any
     async with manager.acquire_master() as connection:
         await connection.begin()
-        await AiopgSaAdapter().end_block(connection, None)
+        await end_block(AiopgSaAdapter(), connection)
         assert not manager.is_connection_closed(connection)
 
 
@@ -268,11 +243,11 @@ async def test_a_transaction_left_open_is_lost_with_its_connection(
         assert manager.get_pool_freesize(pool) == 2
 
 
-async def test_one_connection_is_added_to_aiopgs_defaults(cluster: LocalCluster) -> None:
+async def test_sizes_are_aiopgs_defaults(cluster: LocalCluster) -> None:
     async with manage(cluster, pool_factory_kwargs=None) as manager:
         await manager.ready()
         pool: Any = await manager.get_pool(read_only=False)
-        assert (pool.minsize, pool.maxsize, pool.size) == (2, 11, 2)
+        assert (pool.minsize, pool.maxsize, pool.size) == (1, 10, 1)
         assert manager.get_pool_freesize(pool) == 10
 
 
@@ -280,10 +255,10 @@ async def test_no_limit_is_no_limit(cluster: LocalCluster) -> None:
     async with manage(cluster, pool_factory_kwargs={"minsize": 3, "maxsize": 0}) as manager:
         await manager.ready()
         pool: Any = await manager.get_pool(read_only=False)
-        assert (pool.minsize, pool.maxsize, pool.size) == (4, None, 4)
+        assert (pool.minsize, pool.maxsize, pool.size) == (3, None, 3)
         adapter = AiopgSaAdapter()
         assert adapter.get_pool_maxsize(pool) is None
-        assert adapter.get_pool_freesize(pool) > 1000
+        assert free(pool) > 1000
         held = [await manager.acquire_master() for _ in range(12)]
         assert (
             len({await fetch(connection, "SELECT pg_backend_pid()") for connection in held}) == 12
@@ -338,7 +313,7 @@ def test_a_parameter_that_this_libpq_refuses_is_known_at_construction() -> None:
 
 async def test_a_second_termination_disturbs_nobody(cluster: LocalCluster) -> None:
     """The file descriptor of the first connection is another one's by then."""
-    async with opened(target_of(cluster.primary), minsize=0, maxsize=3) as (adapter, pool):
+    async with opened(TESTED.target(cluster.primary), minsize=0, maxsize=3) as (adapter, pool):
         first = await adapter.acquire_from_pool(pool)
         descriptor = raw_of(first).raw.fileno()
         adapter.terminate_connection(first)
@@ -352,36 +327,36 @@ async def test_a_second_termination_disturbs_nobody(cluster: LocalCluster) -> No
 
 
 async def test_a_terminated_transaction_does_not_look_committed(cluster: LocalCluster) -> None:
-    async with opened(target_of(cluster.primary), minsize=0) as (adapter, pool):
+    async with opened(TESTED.target(cluster.primary), minsize=0) as (adapter, pool):
         connection: Any = await adapter.acquire_from_pool(pool)
         transaction = await connection.begin()
         await execute(connection, "INSERT INTO items VALUES ('terminated')")
         adapter.terminate_connection(connection)
         with pytest.raises(psycopg2.Error):
             await transaction.commit()
-        await adapter.end_block(connection, None)
+        assert adapter.end_block(connection, None) is None, "the connection is lost"
         await adapter.release_to_pool(connection, pool)
     sql = "SELECT count(*) FROM items WHERE item = 'terminated'"
     assert cluster.psql(cluster.primary, sql) == "0"
 
 
 async def test_a_rollback_that_is_cancelled_leaves_nothing_out(cluster: LocalCluster) -> None:
-    async with opened(target_of(cluster.primary), minsize=0, maxsize=1) as (adapter, pool):
+    async with opened(TESTED.target(cluster.primary), minsize=0, maxsize=1) as (adapter, pool):
         connection: Any = await adapter.acquire_from_pool(pool)
         await connection.begin()
         await asyncio.to_thread(cluster.freeze, cluster.primary)
-        ending = asyncio.ensure_future(adapter.end_block(connection, None))
+        ending = asyncio.ensure_future(end_block(adapter, connection))
         await asyncio.sleep(0.05)
         ending.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asyncio.wait_for(ending, SOON)
         await asyncio.wait_for(adapter.release_to_pool(connection, pool), SOON)
-        assert adapter.get_pool_freesize(pool) == 2
+        assert free(pool) == 1
 
 
 async def test_a_release_that_is_cancelled_leaves_nothing_out(cluster: LocalCluster) -> None:
     """SQLAlchemy's side does not know that the transaction has ended, and rolls it back."""
-    async with opened(target_of(cluster.primary), minsize=0, maxsize=1) as (adapter, pool):
+    async with opened(TESTED.target(cluster.primary), minsize=0, maxsize=1) as (adapter, pool):
         connection: Any = await adapter.acquire_from_pool(pool)
         await connection.begin()
         await execute(connection, "COMMIT")
@@ -395,12 +370,12 @@ async def test_a_release_that_is_cancelled_leaves_nothing_out(cluster: LocalClus
         releasing.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asyncio.wait_for(releasing, SOON)
-        await eventually(lambda: adapter.get_pool_freesize(pool) == 2)
+        assert free(pool) == 1
 
 
 async def test_no_cancelled_acquire_succeeds(cluster: LocalCluster) -> None:
     """On Python 3.11 `asyncio.wait_for`, which aiopg uses, may forget that it was cancelled."""
-    async with opened(target_of(cluster.primary), minsize=0, maxsize=1) as (adapter, pool):
+    async with opened(TESTED.target(cluster.primary), minsize=0, maxsize=1) as (adapter, pool):
         for turns in range(30):
             acquiring = asyncio.ensure_future(_take(adapter, pool))
             for _ in range(turns % 10):
@@ -412,11 +387,11 @@ async def test_no_cancelled_acquire_succeeds(cluster: LocalCluster) -> None:
                 acquiring.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await acquiring
-                assert adapter.get_pool_freesize(pool) == 2
+                assert free(pool) == 1
                 connection = await adapter.acquire_from_pool(pool)
             adapter.terminate_connection(connection)
             await adapter.release_to_pool(connection, pool)
-        assert adapter.get_pool_freesize(pool) == 2
+        assert free(pool) == 1
 
 
 async def _take(adapter: AiopgSaAdapter, pool: Engine) -> SAConnection:
@@ -424,11 +399,11 @@ async def _take(adapter: AiopgSaAdapter, pool: Engine) -> SAConnection:
 
 
 async def test_giving_back_does_not_wait_for_those_who_connect(cluster: LocalCluster) -> None:
-    async with opened(target_of(cluster.primary), **SMALL) as (adapter, pool):
+    async with opened(TESTED.target(cluster.primary), minsize=0, maxsize=3) as (adapter, pool):
         connections = [await adapter.acquire_from_pool(pool) for _ in range(2)]
         await asyncio.to_thread(cluster.freeze, cluster.primary)
         connecting = asyncio.ensure_future(adapter.acquire_from_pool(pool))
-        await eventually(lambda: adapter.get_pool_freesize(pool) == 0, "it connects")
+        await eventually(lambda: free(pool) == 0, "it connects")
         async with asyncio.timeout(SOON):
             await adapter.release_to_pool(connections[0], pool)
             adapter.terminate_connection(connections[1])
@@ -453,7 +428,7 @@ async def test_a_query_that_the_server_cancels_fails_without_a_cancellation(
     cluster: LocalCluster,
 ) -> None:
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
-    target = target_of(cluster.primary, options="-c%20statement_timeout%3D50ms")
+    target = TESTED.target(cluster.primary, "&options=-c%20statement_timeout%3D50ms")
     async with opened(target, minsize=0) as (adapter, pool):
         connection = await adapter.acquire_from_pool(pool)
         with pytest.raises(extensions.QueryCanceledError) as caught:
@@ -488,11 +463,11 @@ async def test_aiopgs_own_options_keep_their_meaning(cluster: LocalCluster) -> N
         "dialect": dialect,
         "sslmode": "disable",
     }
-    async with opened(target_of(cluster.primary), **options) as (adapter, pool):
+    async with opened(TESTED.target(cluster.primary), **options) as (adapter, pool):
         engine: Any = pool
-        assert (engine.timeout, engine.minsize, engine.maxsize) == (7, 2, 4)
+        assert (engine.timeout, engine.minsize, engine.maxsize) == (7, 1, 3)
         assert engine.dialect is dialect
-        assert len(seen) == 2
+        assert len(seen) == 1
         connection = await adapter.acquire_from_pool(pool)
         assert await fetch(connection, "SHOW my.setting") == "set"
         assert "sslmode=disable" in str(raw_of(connection).dsn)
@@ -509,7 +484,7 @@ async def test_an_on_connect_that_fails_leaves_no_connection(cluster: LocalClust
     adapter = AiopgSaAdapter()
     with pytest.raises(psycopg2.ProgrammingError):
         await adapter.create_pool(
-            target_of(cluster.primary), minsize=2, on_connect=on_connect, enable_hstore=False
+            TESTED.target(cluster.primary), minsize=2, on_connect=on_connect, enable_hstore=False
         )
     assert len(kept) == 2
     assert all(connection.closed for connection in kept)
@@ -542,7 +517,7 @@ async def test_an_on_connect_whose_query_the_server_cancels_fails_without_a_canc
         if slow:
             await set_up(connection, "SELECT pg_sleep(60)")
 
-    target = target_of(cluster.primary, options="-c%20statement_timeout%3D50ms")
+    target = TESTED.target(cluster.primary, "&options=-c%20statement_timeout%3D50ms")
     async with opened(target, **SMALL, on_connect=on_connect) as (adapter, pool):
         await adapter.acquire_from_pool(pool)
         slow = True
@@ -556,7 +531,7 @@ async def test_an_on_connect_whose_query_the_server_cancels_fails_without_a_canc
             ):
                 await connect()
             assert adapter.sqlstate(caught.value) == "57014"
-        assert adapter.get_pool_freesize(pool) == 2
+        assert free(pool) == 1
 
 
 async def test_a_connect_whose_own_query_the_server_cancels_fails_without_a_cancellation(
@@ -574,14 +549,14 @@ async def test_a_connect_whose_own_query_the_server_cancels_fails_without_a_canc
         closes_what_it_opens(cluster.primary),
         pytest.raises(extensions.QueryCanceledError),
     ):
-        await AiopgSaAdapter().create_pool(target_of(cluster.primary, options=options))
+        await AiopgSaAdapter().create_pool(TESTED.target(cluster.primary, f"&options={options}"))
 
 
 async def test_hstore_is_read_unless_it_is_switched_off(cluster: LocalCluster) -> None:
     # The server has no extensions here: a type of that name will do.
     cluster.psql(cluster.primary, "CREATE SCHEMA typed; CREATE DOMAIN typed.hstore AS text")
     for switch, read in (({}, True), ({"enable_hstore": False}, False)):
-        async with opened(target_of(cluster.primary), **switch) as (adapter, pool):
+        async with opened(TESTED.target(cluster.primary), **switch) as (adapter, pool):
             connection = await adapter.acquire_from_pool(pool)
             sql = """SELECT ARRAY['"a"=>"1"'::typed.hstore]"""
             assert (await fetch(connection, sql) == [{"a": "1"}]) is read
@@ -592,20 +567,20 @@ async def test_the_parameters_of_the_dsn(
 ) -> None:
     monkeypatch.setenv("PGTARGETSESSIONATTRS", "read-write")
     (replica,) = cluster.replicas
-    target = target_of(
+    target = TESTED.target(
         replica,
-        target_session_attrs="read-write",
-        load_balance_hosts="random",
-        options="-c%20search_path%3Dsomewhere",
+        "&target_session_attrs=read-write"
+        "&load_balance_hosts=random"
+        "&options=-c%20search_path%3Dsomewhere",
     )
     async with opened(target) as (adapter, pool):
         connection = await adapter.acquire_from_pool(pool)
         assert await fetch(connection, "SHOW search_path") == "somewhere"
-        assert await fetch(connection, "SHOW application_name") == NAME
+        assert await fetch(connection, "SHOW application_name") == TESTED.name
 
 
 async def test_connect_timeout_limits_each_connect(cluster: LocalCluster) -> None:
-    target = target_of(cluster.primary, connect_timeout="1")
+    target = TESTED.target(cluster.primary, "&connect_timeout=1")
     async with opened(target, **SMALL) as (adapter, pool):
         connection = await adapter.acquire_from_pool(pool)
         await asyncio.to_thread(cluster.freeze, cluster.primary)
@@ -631,7 +606,7 @@ async def test_a_name_is_looked_up_beside_the_loop_and_each_address_is_tried(
 
     monkeypatch.setattr(loop, "getaddrinfo", getaddrinfo)
     dsn = cluster.primary.dsn.replace("127.0.0.1", "db.invalid")
-    (target,) = parse_dsn(f"{dsn}?application_name={NAME}")
+    (target,) = parse_dsn(f"{dsn}?application_name={TESTED.name}")
     async with opened(target) as (adapter, pool):
         connection = await adapter.acquire_from_pool(pool)
         assert await fetch(connection, "SELECT 1") == 1
@@ -647,7 +622,7 @@ async def test_closing_ends_with_the_last_connection_also_one_that_was_terminate
     cluster: LocalCluster,
 ) -> None:
     for terminated in (False, True):
-        async with opened(target_of(cluster.primary), **SMALL) as (adapter, pool):
+        async with opened(TESTED.target(cluster.primary), **SMALL) as (adapter, pool):
             connection = await adapter.acquire_from_pool(pool)
             closing = asyncio.ensure_future(adapter.close_pool(pool))
             await asyncio.sleep(0.05)
@@ -666,11 +641,11 @@ async def test_nothing_is_left_open(cluster: LocalCluster) -> None:
     before = len(os.listdir(descriptors))  # noqa: PTH208
     adapter = AiopgSaAdapter()
     for end in (adapter.close_pool, adapter.terminate_pool):
-        pool = await adapter.create_pool(target_of(cluster.primary), minsize=3)
+        pool = await adapter.create_pool(TESTED.target(cluster.primary), minsize=3)
         connection = await adapter.acquire_from_pool(pool)
         adapter.terminate_connection(connection)
         await adapter.release_to_pool(connection, pool)
         await end(pool)
-    await no_backends(cluster, cluster.primary)
+    await TESTED.no_backends(cluster, cluster.primary)
     assert len(os.listdir(descriptors)) == before  # noqa: PTH208
     await eventually(lambda: asyncio.all_tasks() == {asyncio.current_task()})

@@ -9,7 +9,10 @@ import pytest
 from aiopg.sa import Engine, SAConnection
 
 from pyscopg2.aiopg_sa import AiopgSaAdapter, PoolManager
-from pyscopg2.testing.contract import AdapterContract, Subject
+from pyscopg2.testing.contract import AdapterContract, AdapterFixtures, Subject
+from pyscopg2.testing.contracts.adapter.block_contract import BlockContract
+from pyscopg2.testing.contracts.adapter.release_contract import ReleaseContract
+from pyscopg2.testing.contracts.adapter.request_contract import RequestContract
 from pyscopg2.testing.manager_contract import ManagerContract, ManagerSubject
 
 
@@ -53,8 +56,14 @@ async def execute_in_transaction(connection: Any, sql: str) -> None:
     await connection.execute(sql)
 
 
-class TestAiopgSaInATransaction(AdapterContract[Engine, SAConnection]):
-    """A transaction that is left open is rolled back where the block ends."""
+class TestAiopgSaInATransaction(
+    BlockContract[Engine, SAConnection],
+    ReleaseContract[Engine, SAConnection],
+    RequestContract[Engine, SAConnection],
+    AdapterFixtures[Engine, SAConnection],
+):
+    """A transaction that is left open is rolled back where the block ends. The rest of the contract
+    knows nothing of transactions."""
 
     @pytest.fixture
     def subject(self) -> Subject[Engine, SAConnection]:

@@ -3,13 +3,18 @@
 import asyncio
 import gc
 import inspect
+import os
+import signal
 import weakref
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import psutil
 import pytest
+from tests.adapters.on_asyncpg.support import free
 
 from pyscopg2.asyncpg import AsyncpgAdapter, PoolManager
 from pyscopg2.core.dsn import parse_dsn
@@ -88,7 +93,7 @@ async def reset_and_count(connection: Connection) -> None:
     [{"reset": reset_and_count}, {"connection_class": Counting}],
     ids=["pool's", "connection's"],
 )
-async def test_a_reset_of_the_users_own_is_done_and_hands_the_place_on(
+async def test_a_reset_of_the_users_own_is_done_and_hands_the_slot_on(
     cluster: LocalCluster, options: dict[str, Any]
 ) -> None:
     options = {"min_size": 1, "max_size": 1, **options}
@@ -140,6 +145,95 @@ async def test_a_timer_for_idle_connections_is_set_where_it_can_close_any(
         monkeypatch.setattr(loop, "call_later", spy)
         await pool.release(connection)
         assert bool(set_) is timers
+    finally:
+        pool.terminate()
+
+
+@pytest.mark.parametrize("size", [1, 3])
+async def test_a_pool_has_the_users_own_sizes(cluster: LocalCluster, size: int) -> None:
+    (target,) = parse_dsn(cluster.dsn)
+    adapter = AsyncpgAdapter()
+    options: dict[str, Any] = {"min_size": 1, "max_size": size}
+    if HAS_FLOOR:
+        options["init_size"] = size
+    pool = await adapter.create_pool(target, **options)
+    try:
+        assert pool.get_min_size() == 1
+        assert adapter.get_pool_maxsize(pool) == pool.get_max_size() == size
+        assert free(pool) == size
+        assert pool.get_size() == (size if HAS_FLOOR else 1)
+    finally:
+        pool.terminate()
+
+
+def test_the_sizes_are_asyncpgs_own_by_default(cluster: LocalCluster) -> None:
+    async def main() -> None:
+        (target,) = parse_dsn(cluster.dsn)
+        pool = await AsyncpgAdapter().create_pool(target)
+        assert (pool.get_min_size(), pool.get_max_size()) == (10, 10)
+        pool.terminate()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("early", [False, True], ids=["at its end", "early"])
+async def test_of_two_returns_in_one_context_each_tells_of_its_own(
+    cluster: LocalCluster, early: bool
+) -> None:
+    """Two tasks share it. The first one's server hangs, and so does its connection's way back."""
+    (target,) = parse_dsn(cluster.dsn)
+    adapter = AsyncpgAdapter()
+    pool = await adapter.create_pool(target, min_size=2, max_size=2)
+    loop = asyncio.get_running_loop()
+    context = copy_context()
+    back: list[str] = []
+
+    def give_back(name: str, *, early: bool) -> asyncio.Task[None]:
+        connection = connections[name]
+        told = partial(back.append, name)
+        releasing: Coroutine[Any, Any, None] = (
+            adapter.return_to_pool(connection, pool, told)
+            if early
+            else adapter.release_to_pool(connection, pool)
+        )
+        return loop.create_task(releasing, context=context)
+
+    try:
+        connections = {name: await pool.acquire() for name in ("hanging", "sound")}
+        pid = connections["hanging"].get_server_pid()
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            hanging = give_back("hanging", early=True)
+            await asyncio.sleep(0)
+            await asyncio.wait_for(give_back("sound", early=early), SOON)
+            assert back == (["sound"] if early else [])
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        await asyncio.wait_for(hanging, SOON)
+        assert back == [*(["sound"] if early else []), "hanging"]
+    finally:
+        pool.terminate()
+
+
+@pytest.mark.parametrize("spoilt", ["terminated", "given back"])
+async def test_what_cannot_be_returned_early_is_returned(
+    cluster: LocalCluster, spoilt: str
+) -> None:
+    (target,) = parse_dsn(cluster.dsn)
+    adapter = AsyncpgAdapter()
+    pool = await adapter.create_pool(target, min_size=1, max_size=1)
+    back: list[bool] = []
+    try:
+        connection = await pool.acquire()
+        if spoilt == "terminated":
+            adapter.terminate_connection(connection)
+        else:
+            await pool.release(connection)
+        await adapter.return_to_pool(connection, pool, lambda: back.append(True))
+        assert back == []
+        await pool.release(await asyncio.wait_for(pool.acquire(), SOON))
+        # Nobody is told of what comes back later.
+        assert back == []
     finally:
         pool.terminate()
 

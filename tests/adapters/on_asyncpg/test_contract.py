@@ -1,6 +1,7 @@
 """asyncpg's adapter and manager keep their contracts."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import pytest
@@ -10,8 +11,20 @@ from pyscopg2.testing.contract import AdapterContract, Subject
 from pyscopg2.testing.manager_contract import ManagerContract, ManagerSubject
 
 if TYPE_CHECKING:
-    from asyncpg import Pool, Record
+    from asyncpg import Connection, Pool, Record
     from asyncpg.pool import PoolConnectionProxy
+
+
+def hooks(call: Callable[[], None]) -> dict[str, Any]:
+    async def setup(connection: object) -> None:
+        call()
+
+    return {"setup": setup}
+
+
+async def set_codecs(connection: "Connection[Record]") -> None:
+    await connection.set_type_codec("text", schema="pg_catalog", encoder=str, decoder="<{}>".format)
+
 
 SUBJECT: "Subject[Pool[Record], PoolConnectionProxy[Record]]" = Subject(
     AsyncpgAdapter(),
@@ -19,6 +32,8 @@ SUBJECT: "Subject[Pool[Record], PoolConnectionProxy[Record]]" = Subject(
     commits=False,
     autocommit=True,
     transactions={"transaction()": lambda connection: connection.transaction()},
+    hooks=hooks,
+    codecs={"init": set_codecs},
 )
 
 

@@ -5,7 +5,7 @@ import contextlib
 import gc
 import importlib
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from typing import Any, TypeAlias, assert_type
 
 import asyncpg
@@ -13,10 +13,12 @@ import psutil
 import pytest
 from asyncpg import Pool, Record
 from asyncpg.pool import PoolConnectionProxy
+from tests.support.application import Application
+from tests.support.waiting import PATIENCE
 
 from pyscopg2.asyncpgsa import AsyncpgsaAdapter, PoolManager
 from pyscopg2.core.dsn import Target, parse_dsn
-from pyscopg2.testing.cluster import LocalCluster, Node
+from pyscopg2.testing.cluster import LocalCluster
 
 sa: Any = importlib.import_module("sqlalchemy")  # it has no types before 2.0
 
@@ -31,11 +33,8 @@ BROKEN = (
 )
 """What users of a connection get when its server, or the manager, ends it."""
 
-NAME = "on-asyncpgsa"
-"""The application_name of all connections under test."""
-
-PATIENCE = 30.0
-"""Seconds after which a condition is taken for one that never comes, also on a busy machine."""
+TESTED = Application("on-asyncpgsa")
+"""All connections under test."""
 
 SMALL = {"min_size": 0, "max_size": 2}
 
@@ -47,7 +46,7 @@ def whole_cluster() -> Iterator[LocalCluster]:
         cluster.wait_streaming()
         yield cluster
         for node in cluster.nodes:
-            asyncio.run(no_backends(cluster, node))
+            asyncio.run(TESTED.no_backends(cluster, node))
 
 
 @pytest.fixture
@@ -67,13 +66,7 @@ async def manager(cluster: LocalCluster) -> AsyncIterator[PoolManager]:
 
 def manage(cluster: LocalCluster, **arguments: Any) -> PoolManager:
     defaults: dict[str, Any] = {"acquire_timeout": PATIENCE, "pool_factory_kwargs": SMALL}
-    return PoolManager(f"{cluster.dsn}?application_name={NAME}", **(defaults | arguments))
-
-
-def target_of(node: Node, **params: str) -> Target:
-    query = "".join(f"&{name}={value}" for name, value in params.items())
-    (target,) = parse_dsn(f"{node.dsn}?application_name={NAME}{query}")
-    return target
+    return PoolManager(f"{cluster.dsn}?application_name={TESTED.name}", **(defaults | arguments))
 
 
 async def fetch(connection: Connection, sql: str) -> Any:
@@ -82,28 +75,6 @@ async def fetch(connection: Connection, sql: str) -> Any:
 
 async def execute(connection: Connection, sql: str) -> None:
     await connection.execute(sql)
-
-
-async def eventually(condition: Callable[[], bool | Awaitable[bool]], what: str = "") -> None:
-    until = time.monotonic() + PATIENCE
-    while True:
-        answer = condition()
-        if answer if isinstance(answer, bool) else await answer:
-            return
-        assert time.monotonic() < until, what or condition
-        await asyncio.sleep(0.01)
-
-
-def backends(cluster: LocalCluster, node: Node) -> int:
-    sql = f"SELECT count(*) FROM pg_stat_activity WHERE application_name = '{NAME}'"
-    return int(cluster.psql(node, sql))
-
-
-async def no_backends(cluster: LocalCluster, node: Node) -> None:
-    async def none() -> bool:
-        return await asyncio.to_thread(backends, cluster, node) == 0
-
-    await eventually(none, "backends are left")
 
 
 @contextlib.asynccontextmanager
@@ -177,11 +148,11 @@ async def test_the_dialect_is_the_users(cluster: LocalCluster) -> None:
             await connection.fetchval(sa.select([sa.literal(1).label("A")]))
 
 
-async def test_one_connection_is_added_to_asyncpgs_defaults(cluster: LocalCluster) -> None:
+async def test_the_sizes_are_asyncpgs_defaults(cluster: LocalCluster) -> None:
     async with manage(cluster, pool_factory_kwargs=None) as manager:
         await manager.ready()
         pool = await manager.get_pool(read_only=False)
-        assert (pool.get_min_size(), pool.get_max_size()) == (11, 11)
+        assert (pool.get_min_size(), pool.get_max_size()) == (10, 10)
         assert manager.get_pool_freesize(pool) == 10
 
 
@@ -212,22 +183,22 @@ async def test_the_parameters_of_the_dsn(
 ) -> None:
     monkeypatch.setenv("PGTARGETSESSIONATTRS", "read-write")
     (replica,) = cluster.replicas
-    target = target_of(
+    target = TESTED.target(
         replica,
-        target_session_attrs="read-write",
-        load_balance_hosts="random",
-        connect_timeout="10",
-        keepalives="1",
-        options="-c%20search_path%3Dsomewhere",
+        "&target_session_attrs=read-write"
+        "&load_balance_hosts=random"
+        "&connect_timeout=10"
+        "&keepalives=1"
+        "&options=-c%20search_path%3Dsomewhere",
     )
     async with opened(target, **SMALL) as (adapter, pool):
         connection = await adapter.acquire_from_pool(pool)
         assert await fetch(connection, "SHOW search_path") == "somewhere"
-        assert await fetch(connection, "SHOW application_name") == NAME
+        assert await fetch(connection, "SHOW application_name") == TESTED.name
 
 
 async def test_connect_timeout_limits_a_connect(cluster: LocalCluster) -> None:
-    target = target_of(cluster.primary, connect_timeout="1")
+    target = TESTED.target(cluster.primary, "&connect_timeout=1")
     async with opened(target, **SMALL) as (adapter, pool):
         connection = await adapter.acquire_from_pool(pool)
         await asyncio.to_thread(cluster.freeze, cluster.primary)
@@ -239,7 +210,7 @@ async def test_connect_timeout_limits_a_connect(cluster: LocalCluster) -> None:
 
 
 async def test_a_terminated_transaction_does_not_look_committed(cluster: LocalCluster) -> None:
-    async with opened(target_of(cluster.primary), **SMALL) as (adapter, pool):
+    async with opened(TESTED.target(cluster.primary), **SMALL) as (adapter, pool):
         connection = await adapter.acquire_from_pool(pool)
         transaction = connection.transaction()
         await transaction.start()

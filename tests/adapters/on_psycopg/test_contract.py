@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
 
 import psycopg
 import pytest
@@ -11,7 +12,12 @@ from psycopg_pool import AsyncConnectionPool
 
 from pyscopg2.psycopg import PoolManager, PsycopgAdapter
 from pyscopg2.psycopg.watch import Connection, Pool
-from pyscopg2.testing.contract import AdapterContract, Subject
+from pyscopg2.testing.contract import AdapterContract, AdapterFixtures, Subject
+from pyscopg2.testing.contracts.adapter.acquire_contract import AcquireContract
+from pyscopg2.testing.contracts.adapter.block_contract import BlockContract
+from pyscopg2.testing.contracts.adapter.query_contract import QueryContract
+from pyscopg2.testing.contracts.adapter.release_contract import ReleaseContract
+from pyscopg2.testing.contracts.adapter.request_contract import RequestContract
 from pyscopg2.testing.manager_contract import ManagerContract, ManagerSubject
 
 
@@ -29,7 +35,23 @@ TRANSACTIONS: dict[str, Callable[[Connection], AbstractAsyncContextManager[objec
     "transaction()": lambda connection: connection.transaction(),
     "commit()": commit,
 }
-SUBJECT = Subject(PsycopgAdapter(), execute=execute, commits=True, transactions=TRANSACTIONS)
+
+
+def hooks(call: Callable[[], None]) -> dict[str, Any]:
+    async def check(connection: Connection) -> None:
+        call()
+
+    return {"check": check}
+
+
+SUBJECT = Subject(
+    PsycopgAdapter(),
+    execute=execute,
+    commits=True,
+    transactions=TRANSACTIONS,
+    hooks=hooks,
+    codecs={"kwargs": {"row_factory": dict_row}},
+)
 
 
 class TestPsycopg(AdapterContract[Pool, Connection]):
@@ -38,8 +60,16 @@ class TestPsycopg(AdapterContract[Pool, Connection]):
         return SUBJECT
 
 
-class TestPsycopgConfigured(AdapterContract[Pool, Connection]):
-    """The same, whatever the user's settings are."""
+class TestPsycopgConfigured(
+    AcquireContract[Pool, Connection],
+    ReleaseContract[Pool, Connection],
+    QueryContract[Pool, Connection],
+    BlockContract[Pool, Connection],
+    RequestContract[Pool, Connection],
+    AdapterFixtures[Pool, Connection],
+):
+    """The same, whatever the user's settings are: what is done with the pool's connections. The
+    reserved one is apart from that, see `codecs` above."""
 
     @pytest.fixture
     def subject(self) -> Subject[Pool, Connection]:
@@ -75,5 +105,5 @@ class TestPoolManager(ManagerContract[Pool, Connection]):
             commit=lambda connection: connection.commit(),
             acquire_kwargs={"timeout": 5},
             # The pool's words where a program ends while its workers connect.
-            noise=("error connecting in 'pool-", "_GatheringFuture exception was never retrieved"),
+            noise=("error connecting in 'pool-",),
         )

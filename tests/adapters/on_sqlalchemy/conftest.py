@@ -6,11 +6,12 @@ from functools import partial
 from typing import Any
 
 import pytest
+from tests.support.waiting import eventually
 
 from pyscopg2.sqlalchemy import PoolManager
 from pyscopg2.testing.cluster import LocalCluster
 
-from .support import APPLICATION, MakeManager, eventually, no_backends, with_driver
+from .support import TESTED, MakeManager, no_backends, with_driver
 
 TABLES = "CREATE TABLE notes (id serial PRIMARY KEY, body text NOT NULL)"
 
@@ -44,7 +45,7 @@ async def make_manager(cluster: LocalCluster, driver: str) -> AsyncIterator[Make
     asyncio.get_running_loop().set_exception_handler(handle)
 
     def make(dsn: str | None = None, params: str = "", **options: Any) -> PoolManager:
-        plain = f"{dsn or cluster.dsn}?application_name={APPLICATION}{params}"
+        plain = f"{dsn or cluster.dsn}?application_name={TESTED.name}{params}"
         dsn = with_driver(plain, driver)
         options.setdefault("acquire_timeout", 20.0)
         manager = PoolManager(dsn, **options)

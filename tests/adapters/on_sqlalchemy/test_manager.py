@@ -16,23 +16,15 @@ from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import AssertionPool, NullPool, StaticPool
+from tests.adapters.on_sqlalchemy.support import free
+from tests.support.waiting import PATIENCE, eventually
 
-from pyscopg2.core.dsn import Target, parse_dsn
+from pyscopg2.core.dsn import parse_dsn
 from pyscopg2.core.errors import DsnError, NotReadyError
 from pyscopg2.sqlalchemy import PoolManager, SqlalchemyAdapter, drivers
-from pyscopg2.testing.cluster import LocalCluster, Node
+from pyscopg2.testing.cluster import LocalCluster
 
-from .support import (
-    APPLICATION,
-    PATIENCE,
-    MakeManager,
-    backends,
-    eventually,
-    insert,
-    no_backends,
-    notes,
-    scalar,
-)
+from .support import TESTED, MakeManager, insert, no_backends, notes, scalar
 
 # DSNs
 
@@ -170,7 +162,7 @@ async def test_an_isolation_level_that_there_is_not_is_told(make_manager: MakeMa
     ],
     ids=str,
 )
-async def test_users_have_what_they_asked_for_and_the_monitor_one_more(
+async def test_users_have_what_they_asked_for_and_the_monitor_one_beside_it(
     make_manager: MakeManager,
     cluster: LocalCluster,
     options: dict[str, Any],
@@ -179,7 +171,7 @@ async def test_users_have_what_they_asked_for_and_the_monitor_one_more(
 ) -> None:
     manager = make_manager(cluster.primary.dsn, pool_factory_kwargs=options)
     (pool,) = await manager.get_master_pools()
-    assert manager.adapter.get_pool_maxsize(pool) == (None if users is None else users + 1)
+    assert manager.adapter.get_pool_maxsize(pool) == users
     connections = [await manager.acquire_master() for _ in range(users or 20)]
     assert await scalar(connections[-1], "SELECT 1") == 1
     if users is not None:
@@ -188,9 +180,9 @@ async def test_users_have_what_they_asked_for_and_the_monitor_one_more(
             await manager.acquire_master(timeout=0.05)
     for connection in connections:
         await manager.release(connection)
-    # Idle, SQLAlchemy keeps as many as the user said: the monitor's is not one of them.
+    # Idle, SQLAlchemy keeps as many as the user said.
     await eventually(
-        lambda: backends(cluster, cluster.primary) == kept + 1, f"{kept} and the monitor's"
+        lambda: TESTED.backends(cluster, cluster.primary) == kept + 1, f"{kept} and the monitor's"
     )
 
 
@@ -204,7 +196,7 @@ async def test_parameters_of_the_dsn_reach_the_driver(
     )
     async with manager.acquire_replica() as connection:
         assert await scalar(connection, "SHOW work_mem") == "7MB"
-        assert await scalar(connection, "SHOW application_name") == APPLICATION
+        assert await scalar(connection, "SHOW application_name") == TESTED.name
         assert await scalar(connection, "SELECT pg_is_in_recovery()") is True
 
 
@@ -226,7 +218,7 @@ async def test_connect_args_are_the_users(make_manager: MakeManager, driver: str
     manager = make_manager(pool_factory_kwargs={"connect_args": options[driver]})
     async with manager.acquire_master() as connection:
         assert await scalar(connection, "SHOW work_mem") == "7MB"
-        assert await scalar(connection, "SHOW application_name") == APPLICATION
+        assert await scalar(connection, "SHOW application_name") == TESTED.name
 
 
 @pytest.mark.parametrize(
@@ -259,7 +251,7 @@ async def test_roles_are_known_whatever_options_the_user_has(
             await connection.commit()
     assert notes(cluster) == ([] if readonly else ["kept"])
     where = "xact_start IS NOT NULL"
-    assert backends(cluster, cluster.primary, where) == 0
+    assert TESTED.backends(cluster, cluster.primary, where) == 0
 
 
 async def test_checks_are_not_seen_by_the_users_listeners(make_manager: MakeManager) -> None:
@@ -316,7 +308,7 @@ async def test_a_block_rolls_back_what_was_not_committed(
         await insert(connection, "closed by its user")
         await connection.close()
     assert notes(cluster) == ["committed", "begun"]
-    assert backends(cluster, cluster.primary, "xact_start IS NOT NULL") == 0
+    assert TESTED.backends(cluster, cluster.primary, "xact_start IS NOT NULL") == 0
 
 
 async def test_a_broken_connection_gives_its_own_error_and_is_not_reused(
@@ -339,7 +331,7 @@ async def test_a_broken_connection_gives_its_own_error_and_is_not_reused(
 
 
 def is_gone(cluster: LocalCluster, pid: int) -> bool:
-    return not backends(cluster, cluster.primary, f"pid = {pid}")
+    return not TESTED.backends(cluster, cluster.primary, f"pid = {pid}")
 
 
 async def test_a_connection_that_its_user_detached_is_closed_when_released(
@@ -356,7 +348,7 @@ async def test_a_connection_that_its_user_detached_is_closed_when_released(
             if terminated:
                 manager.adapter.terminate_connection(connection)
         await eventually(partial(is_gone, cluster, pid), "it is closed")
-        assert manager.adapter.get_pool_freesize(pool) == manager.get_pool_freesize(pool) == 15
+        assert free(pool) == manager.get_pool_freesize(pool) == 15
 
 
 @pytest.mark.parametrize("begun", [False, True])
@@ -383,7 +375,7 @@ async def test_a_cancelled_connect_is_closed_without_the_garbage_collector(
     cluster: LocalCluster, driver: str
 ) -> None:
     adapter = SqlalchemyAdapter(driver)
-    target = target_of(cluster.primary)
+    target = TESTED.target(cluster.primary)
     pool = await adapter.create_pool(target, poolclass=NullPool)
     gc.collect()
     gc.disable()
@@ -398,7 +390,7 @@ async def test_a_cancelled_connect_is_closed_without_the_garbage_collector(
                 await adapter.close_pool(await creating)
             with contextlib.suppress(asyncio.CancelledError):
                 await adapter.release_to_pool(await acquiring, pool)
-        await eventually(lambda: not backends(cluster, cluster.primary), "nothing is left")
+        await eventually(lambda: not TESTED.backends(cluster, cluster.primary), "nothing is left")
     finally:
         gc.enable()
         await adapter.close_pool(pool)
@@ -408,7 +400,7 @@ async def test_a_cancelled_check_of_a_frozen_host_ends_at_once(
     cluster: LocalCluster, driver: str
 ) -> None:
     adapter = SqlalchemyAdapter(driver)
-    pool = await adapter.create_pool(target_of(cluster.primary))
+    pool = await adapter.create_pool(TESTED.target(cluster.primary))
     connection = await adapter.acquire_from_pool(pool)
     cluster.freeze(cluster.primary)
     try:
@@ -432,7 +424,7 @@ async def test_a_cancelled_check_of_a_frozen_host_ends_at_once(
 async def opened(cluster: LocalCluster) -> AsyncIterator[tuple[SqlalchemyAdapter, AsyncEngine]]:
     """Over psycopg."""
     adapter = SqlalchemyAdapter("psycopg")
-    (target,) = parse_dsn(f"{cluster.primary.dsn}?application_name={APPLICATION}")
+    (target,) = parse_dsn(f"{cluster.primary.dsn}?application_name={TESTED.name}")
     pool = await adapter.create_pool(target)
     yield adapter, pool
     await adapter.terminate_pool(pool)
@@ -477,9 +469,10 @@ async def test_whoever_listens_hears_that_the_connection_is_terminated(
         with pytest.raises(psycopg.OperationalError):
             await listening
         await adapter.release_to_pool(other, pool)
-        await adapter.release_to_pool(connection, pool)
+        if ended == "terminated":
+            await adapter.release_to_pool(connection, pool)
     assert raw.closed
-    assert adapter.get_pool_freesize(pool) == adapter.get_pool_maxsize(pool)
+    assert free(pool) == adapter.get_pool_maxsize(pool)
 
 
 @pytest.mark.parametrize("waiting", [False, True], ids=["idle", "waiting"])
@@ -508,7 +501,7 @@ async def test_a_connection_that_is_terminated_within_a_copy_is_closed(
 
     ending = asyncio.ensure_future(copy())
     if waiting:
-        asleep = partial(backends, cluster, cluster.primary, "wait_event = 'PgSleep'")
+        asleep = partial(TESTED.backends, cluster, cluster.primary, "wait_event = 'PgSleep'")
         await eventually(asleep, "it waits for the first row")
         terminate()
     async with asyncio.timeout(PATIENCE):
@@ -522,7 +515,7 @@ async def test_a_connection_that_is_terminated_within_a_copy_is_closed(
         cluster.primary,
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'COPY%'",
     )
-    assert adapter.get_pool_freesize(pool) == adapter.get_pool_maxsize(pool)
+    assert free(pool) == adapter.get_pool_maxsize(pool)
     assert "copied" not in notes(cluster)
 
 
@@ -551,7 +544,7 @@ async def test_a_pool_closes_no_connection_that_a_terminated_query_still_uses(
 ) -> None:
     """libpq would free what psycopg goes on with in the next turn: the process crashes."""
     adapter = SqlalchemyAdapter(driver)
-    pool = await adapter.create_pool(target_of(cluster.primary))
+    pool = await adapter.create_pool(TESTED.target(cluster.primary))
     connection = await adapter.acquire_from_pool(pool)
     raw: Any = (await connection.get_raw_connection()).driver_connection
     query = "SELECT pg_sleep(600)"
@@ -582,7 +575,7 @@ async def test_a_cancelled_close_of_a_frozen_hosts_pool_ends_at_once_and_quietly
     cluster: LocalCluster, driver: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     adapter = SqlalchemyAdapter(driver)
-    pool = await adapter.create_pool(target_of(cluster.primary))
+    pool = await adapter.create_pool(TESTED.target(cluster.primary))
     cluster.freeze(cluster.primary)
     try:
         began = time.monotonic()
@@ -595,8 +588,3 @@ async def test_a_cancelled_close_of_a_frozen_hosts_pool_ends_at_once_and_quietly
     finally:
         cluster.thaw(cluster.primary)
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
-
-
-def target_of(node: Node) -> Target:
-    (target,) = parse_dsn(f"{node.dsn}?application_name={APPLICATION}")
-    return target

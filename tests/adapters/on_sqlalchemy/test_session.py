@@ -10,12 +10,15 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.exc import DetachedInstanceError
+from tests.adapters.on_sqlalchemy.support import free
+from tests.support.cancelling import cancelled_at
+from tests.support.waiting import PATIENCE, eventually
 
 from pyscopg2.core.errors import AcquireTimeoutError
-from pyscopg2.sqlalchemy import PoolManager, SessionMaker
+from pyscopg2.sqlalchemy import PoolManager, SessionMaker, SqlalchemyAdapter
 from pyscopg2.testing.cluster import LocalCluster
 
-from .support import MakeManager, Note, backends, eventually, notes, scalar
+from .support import TESTED, MakeManager, Note, all_can_be_taken, notes, scalar
 
 
 class OwnSession(AsyncSession):
@@ -24,17 +27,13 @@ class OwnSession(AsyncSession):
 
 
 async def nothing_is_out(manager: PoolManager) -> None:
-    """All places of users are free, by the manager's count and by SQLAlchemy's."""
+    """All slots of users are free, by the manager's count and by SQLAlchemy's."""
 
     def all_are_free() -> bool:
-        adapter = manager.adapter
-        return all(
-            manager.get_pool_freesize(pool) == adapter.get_pool_freesize(pool) == 15
-            for pool in manager.pools
-        )
+        return all(manager.get_pool_freesize(pool) == free(pool) == 15 for pool in manager.pools)
 
     assert manager.pools
-    await eventually(all_are_free, "all places are free")
+    await eventually(all_are_free, "all slots are free")
 
 
 async def test_a_session_goes_to_the_host_that_was_asked_for(make_manager: MakeManager) -> None:
@@ -105,7 +104,7 @@ async def test_commit_commits_and_the_session_goes_on(
         session.add(Note(body="forgotten"))
         await session.flush()
     assert notes(cluster) == ["first", "third"]
-    assert backends(cluster, cluster.primary, "xact_start IS NOT NULL") == 0
+    assert TESTED.backends(cluster, cluster.primary, "xact_start IS NOT NULL") == 0
 
 
 async def test_begin_in_a_session_and_its_connection(
@@ -148,7 +147,7 @@ async def test_a_block_that_begins_commits_or_rolls_back(
         async with sessions.begin() as session:
             session.add(Note(body=None))
     assert notes(cluster) == ["kept"]
-    assert backends(cluster, cluster.primary, "xact_start IS NOT NULL") == 0
+    assert TESTED.backends(cluster, cluster.primary, "xact_start IS NOT NULL") == 0
 
 
 async def test_after_the_block_the_session_is_closed(
@@ -201,7 +200,8 @@ async def test_nothing_looks_like_a_commit_in_a_session_whose_connection_was_ter
         # As the manager does with what is out when its time is up; it is buried, too.
         closing = asyncio.ensure_future(manager.close(timeout=0))
         await eventually(
-            lambda: not backends(cluster, cluster.primary, f"pid = {pid}"), "it is terminated"
+            lambda: not TESTED.backends(cluster, cluster.primary, f"pid = {pid}"),
+            "it is terminated",
         )
         await closing
 
@@ -253,14 +253,22 @@ async def test_a_session_on_a_frozen_host_ends_within_the_managers_time(
     assert notes(cluster) == []
 
 
+@pytest.mark.parametrize("again", [False, True], ids=["once", "again and again"])
+@pytest.mark.parametrize("begun", [False, True], ids=["master()", "begin()"])
 async def test_cancelled_anywhere_a_session_leaves_nothing_out(
-    make_manager: MakeManager, cluster: LocalCluster
+    make_manager: MakeManager, cluster: LocalCluster, begun: bool, again: bool
 ) -> None:
+    """At every await of its block, also where SQLAlchemy parts from what it was doing."""
     manager = make_manager(cluster.primary.dsn)
     await manager.ready()
     sessions = SessionMaker(manager)
 
     async def work(number: int) -> None:
+        if begun:
+            async with sessions.begin() as session:
+                session.add(Note(body=str(number)))
+                await session.flush()
+            return
         async with sessions.master() as session:
             session.add(Note(body=str(number)))
             await session.flush()
@@ -268,23 +276,26 @@ async def test_cancelled_anywhere_a_session_leaves_nothing_out(
             session.add(Note(body=str(number)))
             await session.commit()
 
-    turns = 0
+    turn = 0
     while True:
-        task = asyncio.create_task(work(turns))
-        for _ in range(turns):
-            await asyncio.sleep(0)
-        if task.done():
+        task = asyncio.ensure_future(cancelled_at(work(turn), turn, again=again))
+        await asyncio.wait({task}, timeout=PATIENCE)
+        assert task.done()
+        if not task.cancelled():
+            await task
+            assert not task.cancelling(), "a cancellation was lost"
             break
-        task.cancel()
-        await asyncio.wait({task})
-        turns += 1
-    await task
-    assert turns > 3
+        turn += 1
+    assert turn > 3
     await nothing_is_out(manager)
     await eventually(
-        lambda: not backends(cluster, cluster.primary, "xact_start IS NOT NULL"),
+        lambda: not TESTED.backends(cluster, cluster.primary, "xact_start IS NOT NULL"),
         "no transaction is open",
     )
+    (pool,) = await manager.get_master_pools()
+    adapter = manager.adapter
+    assert isinstance(adapter, SqlalchemyAdapter)
+    await all_can_be_taken(adapter, pool)
 
 
 async def test_sync_session_features_work(make_manager: MakeManager) -> None:
@@ -300,3 +311,45 @@ async def test_sync_session_features_work(make_manager: MakeManager) -> None:
         assert await session.run_sync(use) == ["sync"]
         streamed = await session.stream_scalars(select(Note.body))
         assert [body async for body in streamed] == ["sync"]
+
+
+async def test_sessions_take_part_in_causal_sessions(make_manager: MakeManager) -> None:
+    manager = make_manager(acquire_timeout=10)
+    await manager.ready(1, 1)
+    sessions = SessionMaker(manager)
+    for number in range(10):
+        with manager.causal() as written:
+            async with sessions.master() as session:
+                session.add(Note(body=f"causal {number}"))
+                await session.commit()
+            assert written.position is not None
+            async with sessions.replica() as session:
+                bodies = list(await session.scalars(select(Note.body)))
+            assert f"causal {number}" in bodies
+            async with sessions.begin() as session:
+                session.add(Note(body=f"begun {number}"))
+            async with sessions.begin(read_only=True) as session:
+                bodies = list(await session.scalars(select(Note.body)))
+            assert f"begun {number}" in bodies
+    await nothing_is_out(manager)
+
+
+async def test_sessions_take_bounds(make_manager: MakeManager) -> None:
+    manager = make_manager(acquire_timeout=10)
+    await manager.ready(1, 1)
+    sessions = SessionMaker(manager)
+    async with manager.acquire_master() as connection:
+        await connection.execute(insert(Note).values(body="bound"))
+        # Within a transaction it covers what was committed before, and leaves it as it is.
+        await manager.wal_position(connection)
+        await connection.commit()
+        position = await manager.wal_position(connection)
+        assert not connection.in_transaction()
+    async with sessions.replica(after=str(position), max_lag=5) as session:
+        assert "bound" in list(await session.scalars(select(Note.body)))
+    async with sessions(True, True, max_lag=5, patience=1) as session:
+        assert await scalar(session, "SELECT pg_is_in_recovery()") is True
+    with pytest.raises(ValueError, match="are for reads"):
+        async with sessions(max_lag=5):
+            pass
+    await nothing_is_out(manager)

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from contextlib import AsyncExitStack
 from typing import assert_type
 
 from asyncpg import Pool, Record
@@ -9,6 +10,7 @@ from asyncpg.pool import PoolConnectionProxy
 
 from pyscopg2.asyncpg import PoolManager
 from pyscopg2.balancer_policy import RoundRobinBalancerPolicy
+from pyscopg2.core.wal import WalPosition
 
 
 async def names(connection: "PoolConnectionProxy[Record]") -> list[str]:
@@ -35,6 +37,19 @@ async def main(dsn: str) -> list[str]:
             assert_type(connection, "PoolConnectionProxy[Record]")
         async with manager.acquire_replica(fallback_master=True) as connection:
             assert_type(connection, "PoolConnectionProxy[Record]")
+
+        async with AsyncExitStack() as stack:
+            connection = await stack.enter_async_context(manager.acquire_master())
+            assert_type(connection, "PoolConnectionProxy[Record]")
+
+        with manager.causal() as session:
+            async with manager.acquire_master() as connection:
+                assert_type(await manager.wal_position(connection), WalPosition)
+            assert_type(session.position, WalPosition | None)
+            async with manager.acquire_replica(
+                True, max_lag=5.0, after=session.position, patience=0.1
+            ) as connection:
+                assert_type(connection, "PoolConnectionProxy[Record]")
 
         taken = await manager.acquire(read_only=True)
         assert_type(taken, "PoolConnectionProxy[Record]")

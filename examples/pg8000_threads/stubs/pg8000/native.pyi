@@ -1,6 +1,6 @@
 # pg8000 has no types of its own: here is what the example uses of it.
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from io import BufferedIOBase
 from typing import Any, Protocol
 
@@ -13,6 +13,8 @@ class _Socket(Protocol):
     def close(self) -> None: ...
 
 class Connection:
+    parameter_statuses: Mapping[str, str]
+    pg_types: Mapping[int, Callable[[str], Any]]
     def __init__(
         self,
         user: str,

@@ -1,35 +1,51 @@
-"""The manager: a thin façade over the parts."""
+"""The manager: the public methods and their validation, no machinery."""
 
 import asyncio
+import itertools
 import math
 import random
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from types import MappingProxyType, TracebackType
-from typing import Any, Generic, Self, cast
+from typing import Any, Generic, Protocol, Self, cast
 
 from pyscopg2.balancer_policy import BalancerPolicy, GreedyBalancerPolicy
-from pyscopg2.core import journal
-from pyscopg2.core.acquire import AcquireContext
+from pyscopg2.core import arguments
 from pyscopg2.core.adapter import Adapter, ChecksOptions, ConnT, PoolT, TakesExtraParams
-from pyscopg2.core.background import Background
-from pyscopg2.core.checkout import Checkouts
-from pyscopg2.core.dsn import Target
-from pyscopg2.core.errors import NotReadyError, PoolManagerClosedError
-from pyscopg2.core.monitor import Monitor
-from pyscopg2.core.queue import Queue
-from pyscopg2.core.resolve import Surroundings, resolve
-from pyscopg2.core.selection import Request, eligible
-from pyscopg2.core.spell import Spell
-from pyscopg2.core.store import Store
-from pyscopg2.core.topology import Topology
+from pyscopg2.core.arguments import not_a_flag, require_count, require_flag, require_timeout
+from pyscopg2.core.causal import CausalScope, current_session
+from pyscopg2.core.checkout.acquire import Acquire, OwnedAcquire
+from pyscopg2.core.checkout.bound import Bound
+from pyscopg2.core.checkout.bounded_acquire import BoundedAcquire, LateBoundAcquire
+from pyscopg2.core.checkout.causal_acquire import CausalAcquire
+from pyscopg2.core.checkout.checkouts import Checkouts
+from pyscopg2.core.checkout.context import AcquireContext
+from pyscopg2.core.checkout.explanation import blamed
+from pyscopg2.core.checkout.host_pool import HostPool
+from pyscopg2.core.checkout.request import Request
+from pyscopg2.core.checkout.selection import eligible
+from pyscopg2.core.checkout.wait_queue import WaitQueue
+from pyscopg2.core.diagnosis import log
+from pyscopg2.core.dsn import Surroundings, Target, resolve
+from pyscopg2.core.errors import NotReadyError
+from pyscopg2.core.lifecycle import Lifecycle
+from pyscopg2.core.topology import HostState, Topology
+from pyscopg2.core.topology.position_query import POSITION_QUERY, parse_position
+from pyscopg2.core.topology.store import Predicate
+from pyscopg2.core.wal import WalPosition
 
-__all__ = ("BasePoolManager",)
+__all__ = ("AcquireContext", "BasePoolManager", "WalPosition")
 
-_WATCH = 0.05
-"""Seconds between two looks at the connections that the monitors keep."""
 
-_TARGET_OPTIONS = frozenset({"dsn", "conninfo", "host", "hostaddr", "port"})
+_numbers = itertools.count()
+
+_FEW = 64
+"""So many values of ``max_lag`` are remembered: a program has a handful."""
+
+
+def _never(_: Topology) -> bool:
+    return False
 
 
 class BasePoolManager(Generic[PoolT, ConnT]):
@@ -37,7 +53,8 @@ class BasePoolManager(Generic[PoolT, ConnT]):
 
     Each adapter package has a `PoolManager`, which is this class with its `adapter` filled in. It
     may be constructed anywhere, also before an event loop runs; it starts on first use, in the
-    loop that uses it first, and belongs to that loop from then on (`RuntimeError` in another).
+    loop that uses it first, and belongs to that loop from then on (`RuntimeError` in another). One
+    that was started and is forgotten without having been closed gives a `ResourceWarning`.
 
     ``async with`` starts it and closes it. It waits for no host: `ready` does.
     """
@@ -62,6 +79,8 @@ class BasePoolManager(Generic[PoolT, ConnT]):
         pool_factory_kwargs: Mapping[str, Any] | None = None,
         abandon_timeout: float = 10.0,
         fencing: bool = True,
+        *,
+        max_lag: float | None = None,
     ) -> None:
         """No connection is opened here. All times are in seconds.
 
@@ -84,6 +103,7 @@ class BasePoolManager(Generic[PoolT, ConnT]):
             long are terminated. Where it answers again sooner, those from before have the refresh
             timeout to come back.
         :param fencing: whether a master is superseded by one on a newer timeline.
+        :param max_lag: for reads that say nothing else: see `acquire`.
         :raises DsnError: libpq would refuse the DSN, or what it finds beside it.
         :raises TypeError: an argument of the wrong kind; ``host``, ``port`` or ``dsn`` in
             ``pool_factory_kwargs``, or an option that the driver does not know.
@@ -94,14 +114,15 @@ class BasePoolManager(Generic[PoolT, ConnT]):
                 f"{type(self).__name__} has no adapter: use the PoolManager of an adapter package,"
                 " or set the class attribute `adapter`"
             )
-        options = dict(pool_factory_kwargs or {})
-        if misplaced := _TARGET_OPTIONS & options.keys():
-            raise TypeError(f"pool_factory_kwargs: {', '.join(sorted(misplaced))} is for the DSN")
-        self._acquire_timeout = _seconds("acquire_timeout", acquire_timeout, zero=True)
-        self._refresh_delay = _seconds("refresh_delay", refresh_delay)
-        self._refresh_timeout = _seconds("refresh_timeout", refresh_timeout)
-        self._fallback_master = fallback_master
-        self._weight = _weight(master_as_replica_weight)
+        options = arguments.require_options(pool_factory_kwargs)
+        self._acquire_timeout = arguments.require_seconds(
+            "acquire_timeout", acquire_timeout, zero=True
+        )
+        refresh_delay = arguments.require_seconds("refresh_delay", refresh_delay)
+        refresh_timeout = arguments.require_seconds("refresh_timeout", refresh_timeout)
+        self._fallback_master = require_flag("fallback_master", fallback_master)
+        self._weight = arguments.require_weight(master_as_replica_weight)
+        self._max_lag = math.inf if max_lag is None else arguments.require_max_lag(max_lag)
         for scheme, adapter in self.adapters.items():
             if str(dsn).startswith(scheme):
                 self.adapter = adapter
@@ -110,49 +131,42 @@ class BasePoolManager(Generic[PoolT, ConnT]):
             for target in self._targets.values():
                 self.adapter.check_options(target, **options)
         self._dsn = dsn
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._closed = False
-        self._background = Background()
-        self._store = Store(Topology.of(tuple(self._targets), fencing=fencing))
-        self._store.subscribe(journal.write)
-        policy = _policy(balancer_policy)
-        self._checkouts: Checkouts[PoolT, ConnT] = Checkouts(
+        self._lifecycle: Lifecycle[PoolT, ConnT] = Lifecycle(
             self.adapter,
-            self._store,
-            policy.choose,
-            self._background,
-            start=self._start,
-            suspect=self._check_soon,
-            demand=self._hurry,
-            refresh_timeout=self._refresh_timeout,
-            abandon_timeout=_seconds("abandon_timeout", abandon_timeout),
-            timing=getattr(policy, "needs_latency", False),
+            self._targets,
+            options,
+            arguments.require_policy(balancer_policy),
+            refresh_delay=refresh_delay,
+            refresh_timeout=refresh_timeout,
+            abandon_timeout=arguments.require_seconds("abandon_timeout", abandon_timeout),
+            stopwatch_window_size=require_count(
+                "stopwatch_window_size", stopwatch_window_size, least=1
+            ),
+            fencing=require_flag("fencing", fencing),
         )
-        self._masters = self._checkouts.places.queue(Request())
+        self._checkouts = self._lifecycle.checkouts
+        self._acquires: _Acquires[PoolT, ConnT] = Acquire
+        """What makes an acquire without a bound."""
+        self._number = next(_numbers)
+        self._has_sessions = False
+        """A causal session was opened: from then on each acquire asks whether it is in one."""
+        self._may_be_bounded = self._max_lag < math.inf
+        """A read that names no bound may have one all the same."""
+        slots = self._checkouts.slots
+        self._masters = slots.queue(Request())
         self._reads = {
-            (fallback, masters_too): self._checkouts.places.queue(
+            (fallback, masters_too): slots.queue(
                 Request(True, fallback_master=fallback, masters_too=masters_too)
             )
             for fallback in (False, True)
             for masters_too in (False, True)
         }
-        self._monitors = {
-            address: Monitor(
-                target,
-                self.adapter,
-                options,
-                self._store,
-                self._background,
-                hurried=self._is_hurried,
-                overdue=self._suspect_role,
-                retired=self._checkouts.retired,
-                refresh_delay=self._refresh_delay,
-                refresh_timeout=self._refresh_timeout,
-                stopwatch_window_size=stopwatch_window_size,
-            )
-            for address, target in self._targets.items()
+        self._bounded_reads = {
+            queue: slots.bounded_queue(queue.request.with_bounds())
+            for queue in self._reads.values()
         }
-        self._tasks: list[asyncio.Task[None]] = []
+        self._bounds: dict[float, Bound] = {}
+        """By ``max_lag``, in seconds."""
 
     # Connections
 
@@ -162,69 +176,150 @@ class BasePoolManager(Generic[PoolT, ConnT]):
         fallback_master: bool | None = None,
         master_as_replica_weight: float | None = None,
         timeout: float | None = None,
+        *,
+        max_lag: float | None = None,
+        after: WalPosition | str | None = None,
+        patience: float | None = None,
         **kwargs: Any,
-    ) -> AcquireContext[PoolT, ConnT]:
+    ) -> AcquireContext[ConnT]:
         """A connection to a replica (``read_only``) or to a master: ``await`` it or ``async with``.
 
         None stands for the manager's own setting; ``kwargs`` go to the driver's acquire.
 
-        :param timeout: seconds for all of it: to wait for a host, for a place, and to connect.
-        :raises ValueError: a weight outside [0, 1], or one given for a master; a negative timeout.
-        :raises AcquireTimeoutError: when awaited: nothing within the timeout. Shows each host's
-            state; its cause is the driver's own error where there is one.
+        A read with a bound, ``max_lag`` or ``after``, is served by a replica that is proven to keep
+        it. Where there is none, the read waits for one, and the hosts are checked for it; with
+        ``fallback_master`` a master serves instead.
+
+        :param timeout: seconds for all of it: to wait for a host, for a slot, and to connect.
+        :param max_lag: reads only: the replica has replayed everything that was committed so many
+            seconds ago, or longer. `math.inf` for any replica.
+        :param after: reads only: the replica has replayed everything up to this position, or its
+            text; see `wal_position`.
+        :param patience: with ``fallback_master``: seconds to wait for a replica that keeps the
+            bound, before a master serves; 0 where it is not given.
+        :raises TypeError: a flag that is no bool, a weight or a time that is no number; a position
+            that is none.
+        :raises ValueError: a weight outside [0, 1]; a negative timeout; a ``max_lag`` of 0 or less;
+            ``patience`` without ``fallback_master``; a text that is no position's; what is for
+            reads, given for a master. When awaited: the position is of another system.
+        :raises AcquireTimeoutError: when awaited: nothing within the timeout. Says of each host why
+            it did not serve; its cause is the driver's own error where one of these stood in the
+            way.
         :raises PoolManagerClosedError: when awaited: the manager is closed, or closes meanwhile.
         """
-        if read_only:
-            queue = self._readers(fallback_master, master_as_replica_weight)
-        elif master_as_replica_weight is None:
+        if read_only is False:
+            if max_lag is not None or after is not None or patience is not None:
+                raise ValueError("max_lag, after and patience are for reads: read_only=True")
+            if master_as_replica_weight is not None:
+                raise ValueError("master_as_replica_weight is for reads: read_only=True")
+            if fallback_master is not None:
+                require_flag("fallback_master", fallback_master)
             queue = self._masters
+        elif read_only is True:
+            queue = self._readers(fallback_master, master_as_replica_weight)
         else:
-            raise ValueError("master_as_replica_weight is for reads: read_only=True")
-        timeout = self._acquire_timeout if timeout is None else _timeout(timeout)
-        return AcquireContext(self._checkouts, queue, timeout, kwargs)
+            raise not_a_flag("read_only", read_only)
+        timeout = self._acquire_timeout if timeout is None else require_timeout(timeout)
+        if max_lag is not None or after is not None or patience is not None or self._may_be_bounded:
+            return self._bounded(queue, timeout, max_lag, after, patience, kwargs)
+        return self._acquires(self._checkouts, queue, timeout, kwargs)
 
-    def acquire_master(
-        self, timeout: float | None = None, **kwargs: Any
-    ) -> AcquireContext[PoolT, ConnT]:
+    def acquire_master(self, timeout: float | None = None, **kwargs: Any) -> AcquireContext[ConnT]:
         """`acquire` of a master."""
-        timeout = self._acquire_timeout if timeout is None else _timeout(timeout)
-        return AcquireContext(self._checkouts, self._masters, timeout, kwargs)
+        timeout = self._acquire_timeout if timeout is None else require_timeout(timeout)
+        return self._acquires(self._checkouts, self._masters, timeout, kwargs)
 
     def acquire_replica(
         self,
         fallback_master: bool | None = None,
         master_as_replica_weight: float | None = None,
         timeout: float | None = None,
+        *,
+        max_lag: float | None = None,
+        after: WalPosition | str | None = None,
+        patience: float | None = None,
         **kwargs: Any,
-    ) -> AcquireContext[PoolT, ConnT]:
+    ) -> AcquireContext[ConnT]:
         """`acquire` of a replica."""
         queue = self._readers(fallback_master, master_as_replica_weight)
-        timeout = self._acquire_timeout if timeout is None else _timeout(timeout)
-        return AcquireContext(self._checkouts, queue, timeout, kwargs)
+        timeout = self._acquire_timeout if timeout is None else require_timeout(timeout)
+        if max_lag is not None or after is not None or patience is not None or self._may_be_bounded:
+            return self._bounded(queue, timeout, max_lag, after, patience, kwargs)
+        return self._acquires(self._checkouts, queue, timeout, kwargs)
 
-    def _readers(self, fallback_master: bool | None, weight: float | None) -> Queue[PoolT]:
+    def _readers(self, fallback_master: bool | None, weight: float | None) -> WaitQueue[PoolT]:
         """The queue of a read. Whether masters may serve it is decided by dice each time."""
-        weight = self._weight if weight is None else _weight(weight)
+        weight = self._weight if weight is None else arguments.require_weight(weight)
         if fallback_master is None:
             fallback_master = self._fallback_master
+        elif fallback_master is not True and fallback_master is not False:
+            raise not_a_flag("fallback_master", fallback_master)
         masters_too = weight > 0 and random.random() < weight
-        return self._reads[bool(fallback_master), masters_too]
+        return self._reads[fallback_master, masters_too]
+
+    def _bounded(
+        self,
+        queue: WaitQueue[PoolT],
+        timeout: float,
+        max_lag: float | None,
+        after: WalPosition | str | None,
+        patience: float | None,
+        kwargs: dict[str, Any],
+    ) -> AcquireContext[ConnT]:
+        """An acquire that may have a bound: one of its own, the manager's, or its session's."""
+        reads = self._bounded_reads.get(queue)
+        # Of a float alone: others may equal one.
+        bound = self._bounds.get(max_lag) if type(max_lag) is float else None
+        if bound and reads and after is None and patience is None and not self._has_sessions:
+            # The usual case: what was asked for before.
+            return BoundedAcquire(self._checkouts, reads, timeout, kwargs, bound)
+        if patience is not None:
+            patience = arguments.require_patience(patience, queue.request.fallback_master)
+        session = current_session(self._number) if self._has_sessions else None
+        if bound is None or after is not None:
+            bound = self._bound(max_lag, after)
+        is_bounded = bound.max_lag < math.inf or bound.after is not None or session is not None
+        if reads is None or not is_bounded:
+            return self._acquires(self._checkouts, queue, timeout, kwargs)
+        if session is None and not patience:
+            return BoundedAcquire(self._checkouts, reads, timeout, kwargs, bound)
+        return LateBoundAcquire(
+            self._checkouts, reads, timeout, kwargs, bound, patience or 0.0, session
+        )
+
+    def _bound(self, max_lag: float | None, after: WalPosition | str | None) -> Bound:
+        """What is asked for. Kept where it will be asked for again: then it is proven quicker."""
+        max_lag = self._max_lag if max_lag is None else arguments.require_max_lag(max_lag)
+        if after is not None:
+            return Bound(max_lag, arguments.require_position(after))
+        bound = self._bounds.get(max_lag)
+        if bound is None:
+            bound = Bound(max_lag)
+            if max_lag < math.inf and len(self._bounds) < _FEW:
+                self._bounds[max_lag] = bound
+        return bound
 
     async def release(self, connection: ConnT, **kwargs: Any) -> None:
         """Give an awaited connection back; ``kwargs`` go to the driver's release.
 
         One that the manager has terminated meanwhile is given back already: nothing happens.
 
-        :raises ValueError: the connection is not this manager's, or was given back before.
+        :raises ValueError: the connection is not this manager's, or was given back before. A driver
+            may have given the same object to somebody else by then: that is theirs now, and the
+            task that had it before can't give it back again.
         """
-        checkout = self._checkouts.holder(connection)
-        if checkout is None:
-            raise ValueError("not a connection of this manager's, or given back already")
-        await self._checkouts.release(checkout, kwargs)
+        checkouts = self._checkouts
+        checkout = checkouts.claim(connection)
+        if checkouts.returns.tells and not self._has_sessions:
+            self._acquires = OwnedAcquire
+        if self._has_sessions and isinstance(checkout, CausalAcquire):
+            await checkout.give_back(kwargs)
+        else:
+            await checkouts.release(checkout, kwargs)
 
-    def acquire_from_pool(self, pool: PoolT, **kwargs: Any) -> AcquireContext[PoolT, ConnT]:
+    def acquire_from_pool(self, pool: PoolT, **kwargs: Any) -> AcquireContext[ConnT]:
         """A connection of this very pool, whatever its host's role; waits up to the acquire
-        timeout for a place there. ``kwargs`` go to the driver's acquire.
+        timeout for a slot there. ``kwargs`` go to the driver's acquire.
 
         To take one from the driver's pool directly is not counted, and may starve the monitor.
 
@@ -233,10 +328,10 @@ class BasePoolManager(Generic[PoolT, ConnT]):
         :raises AcquireTimeoutError: when awaited, as `acquire`.
         :raises PoolManagerClosedError: when awaited, as `acquire`.
         """
-        if not self._closed:
-            self._spell(pool)
-        queue = self._checkouts.places.queue(Request(pool_id=id(pool)))
-        return AcquireContext(self._checkouts, queue, self._acquire_timeout, kwargs)
+        if not self._lifecycle.is_closed:
+            self._host_pool(pool)
+        queue = self._checkouts.slots.queue(Request(pool_id=id(pool)))
+        return self._acquires(self._checkouts, queue, self._acquire_timeout, kwargs)
 
     async def release_to_pool(self, connection: ConnT, pool: PoolT, **kwargs: Any) -> None:
         """Give back what `acquire_from_pool` gave.
@@ -244,9 +339,9 @@ class BasePoolManager(Generic[PoolT, ConnT]):
         :raises ValueError: the connection is not this manager's, or not of this pool.
         """
         checkout = self._checkouts.holder(connection)
-        if checkout is None or checkout.spell.pool is not pool:
+        if checkout is None or checkout.host_pool.pool is not pool:
             raise ValueError("not a connection of this pool, or given back already")
-        await self._checkouts.release(checkout, kwargs)
+        await self.release(connection, **kwargs)
 
     def register_connection(self, connection: ConnT, pool: PoolT) -> None:
         """Tie a connection that was taken from the driver's pool by hand to that pool, so that
@@ -256,10 +351,55 @@ class BasePoolManager(Generic[PoolT, ConnT]):
         :raises ValueError: the pool is not, or no longer, in service.
         """
         if self._checkouts.holder(connection) is None:
-            spell = self._spell(pool)
-            if not self.topology[spell.address].serving:
-                raise ValueError(f"not in service: {self.topology[spell.address]}")
-            self._checkouts.register(connection, spell)
+            host_pool = self._host_pool(pool)
+            if not self.topology[host_pool.address].serving:
+                raise ValueError(f"not in service: {self.topology[host_pool.address]}")
+            self._checkouts.register(connection, host_pool)
+
+    async def wal_position(self, connection: ConnT) -> WalPosition:
+        """A position that covers everything that was committed on this connection, or was seen on
+        it, before this call. One round trip, also within a transaction. For a read that has to see
+        it: ``acquire_replica(after=position)``, also in another process, by its text.
+
+        :raises ValueError: the server is a standby, or does not tell its position.
+        :raises Exception: the driver's own errors: the connection was lost, the server refuses
+            functions of the write-ahead log (as Aurora does), or the transaction has failed.
+        """
+        position = parse_position(await self.adapter.fetch_scalar(connection, POSITION_QUERY))
+        if position is None:
+            raise ValueError(
+                "the server of this connection is a standby: nothing is committed there"
+            )
+        return position
+
+    def causal(self, after: WalPosition | str | None = None) -> CausalScope:
+        """``with`` this, every read sees what was written before: by blocks of `acquire_master` in
+        it (and `release`), by tasks that were started in it, too, and up to ``after``.
+
+        The `CausalSession` is what ``as`` gives; its `position` covers all that was written so far.
+        Costs one more round trip for each block on a master. One that is nested begins with
+        what the outer one has, and tells it what is written.
+
+        :raises TypeError: ``after`` is no position.
+        :raises ValueError: a text that is no position's.
+        """
+        position = None if after is None else arguments.require_position(after)
+        self._has_sessions = self._may_be_bounded = True
+        self._acquires = self._acquire_in_session
+        return CausalScope(self._number, position)
+
+    def _acquire_in_session(
+        self,
+        checkouts: Checkouts[PoolT, ConnT],
+        queue: WaitQueue[PoolT],
+        timeout: float,
+        kwargs: dict[str, Any],
+    ) -> Acquire[PoolT, ConnT]:
+        """Where causal sessions are used: what writes in one, moves it on."""
+        session = None if queue.request.read_only else current_session(self._number)
+        if session is None:
+            return OwnedAcquire(checkouts, queue, timeout, kwargs)
+        return CausalAcquire(checkouts, queue, timeout, kwargs, session)
 
     def is_connection_closed(self, connection: ConnT) -> bool:
         """Whether the driver knows the connection to be closed; the server is not asked."""
@@ -286,41 +426,46 @@ class BasePoolManager(Generic[PoolT, ConnT]):
         return await self._pools(True, fallback_master)
 
     async def _pools(self, read_only: bool, fallback_master: bool | None) -> list[PoolT]:
+        require_flag("read_only", read_only)
         if fallback_master is None:
             fallback_master = self._fallback_master
+        require_flag("fallback_master", fallback_master)
         request = Request(read_only=read_only, fallback_master=read_only and fallback_master)
-        self._start()
+        self._lifecycle.start()
         while not (hosts := eligible(self.topology, request)):
-            await self._wait_for(lambda topology: bool(eligible(topology, request)))
+            await self._wait_for(lambda topology: bool(eligible(topology, request)), None, _always)
         return [cast(PoolT, host.pool) for host in hosts]
 
     def pool_is_master(self, pool: PoolT) -> bool:
         """By the current snapshot; False for a pool that is not in service."""
-        return not self._closed and any(host.pool is pool for host in self.topology.masters)
+        return self._is_among(pool, self.topology.masters)
 
     def pool_is_replica(self, pool: PoolT) -> bool:
         """By the current snapshot; False for a pool that is not in service."""
-        return not self._closed and any(host.pool is pool for host in self.topology.replicas)
+        return self._is_among(pool, self.topology.replicas)
+
+    def _is_among(self, pool: PoolT, hosts: Iterable[HostState]) -> bool:
+        return not self._lifecycle.is_closed and any(host.pool is pool for host in hosts)
 
     def get_pool_freesize(self, pool: PoolT) -> int:
         """How many connections users could take from it now, opened or not yet.
 
         :raises ValueError: the pool is not, or no longer, in service.
         """
-        return self._spell(pool).free
+        return self._host_pool(pool).free
 
     def get_last_response_time(self, pool: PoolT) -> float | None:
         """The median of the last checks of the pool's host, in seconds; None before the first.
 
         :raises ValueError: the pool is not, or no longer, in service.
         """
-        return self._spell(pool).response_time
+        return self._host_pool(pool).response_time
 
-    def _spell(self, pool: PoolT) -> Spell[PoolT]:
-        spell = self._checkouts.places.spell_of(pool)
-        if spell is None:
+    def _host_pool(self, pool: PoolT) -> HostPool[PoolT]:
+        host_pool = self._checkouts.slots.host_pool_of(pool)
+        if host_pool is None:
             raise ValueError("not a pool of this manager's, or retired meanwhile")
-        return spell
+        return host_pool
 
     # What is known
 
@@ -332,21 +477,21 @@ class BasePoolManager(Generic[PoolT, ConnT]):
     @property
     def topology(self) -> Topology:
         """The current snapshot: each host's role, last answer and last error."""
-        return self._store.topology
+        return self._lifecycle.store.topology
 
     @property
     def pools(self) -> tuple[PoolT, ...]:
         """The pools in service, in the order of the DSN."""
-        places = self._checkouts.places
-        return tuple(s.pool for s in places.spells if self.topology[s.address].serving)
+        slots = self._checkouts.slots
+        return tuple(s.pool for s in slots.host_pools if self.topology[s.address].serving)
 
     @property
     def master_pool_count(self) -> int:
-        return 0 if self._closed else len(self.topology.masters)
+        return 0 if self._lifecycle.is_closed else len(self.topology.masters)
 
     @property
     def replica_pool_count(self) -> int:
-        return 0 if self._closed else len(self.topology.replicas)
+        return 0 if self._lifecycle.is_closed else len(self.topology.replicas)
 
     @property
     def available_pool_count(self) -> int:
@@ -370,13 +515,14 @@ class BasePoolManager(Generic[PoolT, ConnT]):
         :raises PoolManagerClosedError: the manager is closed, or closes meanwhile.
         """
         if masters_count is None and replicas_count is None:
-            goal, least = _all_ready, len(self._targets)
+            goal, least, blame = _all_ready, len(self._targets), _why_not_all_ready
         elif masters_count is None or replicas_count is None:
             raise ValueError("give both masters_count and replicas_count, or neither")
         else:
-            _count("masters_count", masters_count)
-            _count("replicas_count", replicas_count)
+            require_count("masters_count", masters_count)
+            require_count("replicas_count", replicas_count)
             goal = partial(_roles_ready, masters_count, replicas_count)
+            blame = partial(_why_not_roles_ready, masters_count)
             least = masters_count + replicas_count
 
         def over(topology: Topology) -> bool:
@@ -387,7 +533,20 @@ class BasePoolManager(Generic[PoolT, ConnT]):
                 raise NotReadyError(f"no use in waiting: {topology}") from hopeless[0].error
             return False
 
-        await self._wait_for(over, _timeout(timeout))
+        is_urgent = _is_missing(masters_count, replicas_count)
+        await self._wait_for(over, require_timeout(timeout), is_urgent, blame)
+
+    def forget(self, address: str) -> None:
+        """Drop what is known of a host that is gone for good, so that it supersedes nobody any
+        more. A host that is there tells the same again with its next check.
+
+        :raises ValueError: the address (``host:port``) is not one of the DSN's.
+        """
+        if address not in self._targets:
+            known = ", ".join(self._targets)
+            raise ValueError(f"{address!r} is not an address of the DSN: {known}")
+        self._lifecycle.store.forget(address)
+        self._lifecycle.attention.check_soon(address)
 
     async def wait_next_pool_check(self, timeout: float = 10) -> None:
         """Wait until every host was checked anew, by a check that began after this call.
@@ -398,11 +557,10 @@ class BasePoolManager(Generic[PoolT, ConnT]):
         :raises PoolManagerClosedError: the manager is closed, or closes meanwhile; so do all of
             these that wait.
         """
-        _timeout(timeout)
-        self._start()
-        now = self._store.next_serial()
-        for monitor in self._monitors.values():
-            monitor.check_soon()
+        require_timeout(timeout)
+        self._lifecycle.start()
+        now = self._lifecycle.store.next_serial()
+        self._lifecycle.attention.check_all_soon()
         await self._wait_for(lambda topology: all(h.serial > now for h in topology), timeout)
 
     async def wait_all_ready(self) -> None:
@@ -411,33 +569,45 @@ class BasePoolManager(Generic[PoolT, ConnT]):
 
     async def wait_masters_ready(self, masters_count: int) -> None:
         """Wait until there are at least so many masters."""
-        await self._wait_for(partial(_roles_ready, _count("masters_count", masters_count), 0))
+        await self._wait_for(
+            partial(_roles_ready, require_count("masters_count", masters_count), 0),
+            None,
+            _is_missing(masters_count, 0),
+        )
 
     async def wait_replicas_ready(self, replicas_count: int) -> None:
         """Wait until there are at least so many replicas."""
-        await self._wait_for(partial(_roles_ready, 0, _count("replicas_count", replicas_count)))
+        await self._wait_for(
+            partial(_roles_ready, 0, require_count("replicas_count", replicas_count)),
+            None,
+            _is_missing(0, replicas_count),
+        )
 
     async def _wait_for(
-        self, predicate: Callable[[Topology], bool], timeout: float | None = None
+        self,
+        predicate: Predicate,
+        timeout: float | None = None,
+        is_urgent: Predicate = _never,
+        blame: Callable[[Topology], BaseException | None] = lambda _: None,
     ) -> None:
-        self._start()
+        self._lifecycle.start()
         if predicate(self.topology):
             return
         scope = asyncio.timeout(timeout)
         try:
             async with scope:
-                self._hurry()
-                await self._store.wait_for(predicate)
-        except TimeoutError as exc:
+                self._lifecycle.attention.hurry()
+                await self._lifecycle.store.wait_for(predicate, is_urgent)
+        except TimeoutError:
             if not scope.expired():
                 raise
-            cause = next((host.error for host in self.topology if host.hopeless), exc)
+            cause = blame(self.topology)
             raise NotReadyError(f"not ready within {timeout:g} s: {self.topology}") from cause
 
     # Starting and ending
 
     async def __aenter__(self) -> Self:
-        self._start()
+        self._lifecycle.start()
         return self
 
     async def __aexit__(
@@ -451,21 +621,29 @@ class BasePoolManager(Generic[PoolT, ConnT]):
         else:
             await self.terminate()
 
+    def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
+        # The constructor may have failed.
+        lifecycle: Lifecycle[PoolT, ConnT] | None = getattr(self, "_lifecycle", None)
+        if lifecycle is not None and lifecycle.has_started and not lifecycle.is_closed:
+            _warn(
+                f"unclosed pool manager of {', '.join(self._targets)}", ResourceWarning, source=self
+            )
+
     async def close(self, timeout: float = 10.0) -> None:
         """Refuse new acquires, wait for the connections that are out, close the pools.
 
-        Those who wait for a connection get `PoolManagerClosedError`. Safe to call twice and in any
-        state. Cancelled, it terminates what is left.
+        Acquires that wait for a connection raise `PoolManagerClosedError`. Safe to call twice and
+        in any state. Cancelled, it terminates what is left.
 
         :param timeout: seconds to wait for connections that are out; the rest is terminated then.
             Drivers that do not close their pools have up to twice ``refresh_timeout`` more.
         :raises ValueError: it is negative, or not finite.
         """
-        timeout = _timeout(timeout)
+        timeout = require_timeout(timeout)
         try:
-            await self._end(timeout)
+            await self._lifecycle.end(timeout)
         except asyncio.CancelledError:
-            await self._end(0)
+            await self._lifecycle.end(0)
             raise
 
     async def terminate(self) -> None:
@@ -473,80 +651,54 @@ class BasePoolManager(Generic[PoolT, ConnT]):
 
         Takes up to ``refresh_timeout`` seconds where a driver does not end at once.
         """
-        await self._end(0)
-
-    async def _end(self, timeout: float) -> None:
-        if self._loop is None:
-            self._closed = True
-        if self._loop is None or self._loop.is_closed():
-            # Never started, or everything ended with its event loop.
-            return
-        if self._loop is not asyncio.get_running_loop():
-            raise RuntimeError("this pool manager belongs to another event loop: close it there")
-        error = PoolManagerClosedError("the pool manager is closed")
-        self._closed = True
-        for monitor in self._monitors.values():
-            monitor.stop()
-        for task in self._tasks:
-            task.cancel()
-            self._background.adopt(task)
-        self._store.close(error)
-        self._checkouts.close(error, timeout)
-        await self._checkouts.ended()
-        # A pool that does not close in time is terminated then, which takes its time, too.
-        await self._background.drain(self._refresh_timeout * (2 if timeout else 1))
-
-    def _start(self) -> None:
-        """On every use: start in the running loop, the first time; refuse another loop's use."""
-        loop = asyncio.get_running_loop()
-        if self._closed:
-            raise PoolManagerClosedError("the pool manager is closed")
-        if loop is self._loop:
-            return
-        if self._loop is not None:
-            raise RuntimeError(
-                "this pool manager belongs to another event loop: make one manager per loop"
-            )
-        self._loop = loop
-        self._checkouts.open(loop)
-        self._tasks = [
-            loop.create_task(monitor.run(), name=f"pyscopg2 monitor of {address}")
-            for address, monitor in self._monitors.items()
-        ]
-        self._watch()
-
-    def _watch(self) -> None:
-        """One timer for all monitors: who among them has lost its connection between checks?"""
-        if self._loop is not None and not self._closed:
-            for monitor in self._monitors.values():
-                monitor.look()
-            self._loop.call_later(_WATCH, self._watch)
-
-    def _suspect_role(self, address: str) -> None:
-        self._checkouts.places.mark_overdue(address)
-        self._hurry()
-
-    def _check_soon(self, address: str) -> None:
-        self._monitors[address].check_soon()
-
-    def _hurry(self) -> None:
-        for monitor in self._monitors.values():
-            monitor.hurry()
-
-    def _is_hurried(self) -> bool:
-        places = self._checkouts.places
-        return self._store.awaited or places.starving or places.doubtful
+        await self._lifecycle.end(0)
 
     def __repr__(self) -> str:
         return f"<{type(self).__module__}.{type(self).__qualname__}: {self.topology}>"
 
 
+class _Acquires(Protocol[PoolT, ConnT]):
+    """Makes an acquire."""
+
+    def __call__(
+        self,
+        checkouts: Checkouts[PoolT, ConnT],
+        queue: WaitQueue[PoolT],
+        timeout: float,
+        kwargs: dict[str, Any],
+        /,
+    ) -> Acquire[PoolT, ConnT]: ...
+
+
 def _all_ready(topology: Topology) -> bool:
-    return all(host.answering for host in topology)
+    return all(host.ready for host in topology)
 
 
 def _roles_ready(masters_count: int, replicas_count: int, topology: Topology) -> bool:
     return len(topology.masters) >= masters_count and len(topology.replicas) >= replicas_count
+
+
+def _is_missing(masters_count: int | None, replicas_count: int | None) -> Predicate:
+    """Whether a topology lacks a role of which there should be so many."""
+
+    def is_missing(topology: Topology) -> bool:
+        lacks_master = bool(masters_count) and not topology.masters
+        return lacks_master or (bool(replicas_count) and not topology.replicas)
+
+    return is_missing
+
+
+def _always(_: Topology) -> bool:
+    return True
+
+
+def _why_not_all_ready(topology: Topology) -> BaseException | None:
+    failing = (host for host in topology if host.error is not None)
+    return next((host.error for host in sorted(failing, key=lambda host: not host.hopeless)), None)
+
+
+def _why_not_roles_ready(masters_count: int, topology: Topology) -> BaseException | None:
+    return blamed(topology, read_only=len(topology.masters) >= masters_count)
 
 
 def _targets(dsn: str, adapter: object, schemes: Iterable[str]) -> dict[str, Target]:
@@ -554,42 +706,5 @@ def _targets(dsn: str, adapter: object, schemes: Iterable[str]) -> dict[str, Tar
     extra_params = adapter.extra_params if isinstance(adapter, TakesExtraParams) else False
     resolved = resolve(dsn, Surroundings.here(), extra_params=extra_params, schemes=schemes)
     for warning in resolved.warnings:
-        journal.logger.warning("%s", warning)
+        log.logger.warning("%s", warning)
     return {target.address: target for target in resolved.targets}
-
-
-def _policy(policy: BalancerPolicy | type[BalancerPolicy]) -> BalancerPolicy:
-    made = policy() if isinstance(policy, type) else policy
-    if not callable(getattr(made, "choose", None)):
-        raise TypeError(f"balancer_policy has no method `choose`: {policy!r}")
-    return made
-
-
-def _seconds(name: str, value: float, *, zero: bool = False) -> float:
-    _require_number(name, value, int, float)
-    if not math.isfinite(value) or value < 0 or (value == 0 and not zero):
-        raise ValueError(f"{name} must be {'at least' if zero else 'above'} 0, not {value}")
-    return value
-
-
-def _timeout(value: float) -> float:
-    return _seconds("timeout", value, zero=True)
-
-
-def _weight(value: float) -> float:
-    _require_number("master_as_replica_weight", value, int, float)
-    if not 0 <= value <= 1:
-        raise ValueError(f"master_as_replica_weight must be within [0, 1], not {value}")
-    return value
-
-
-def _count(name: str, value: int) -> int:
-    _require_number(name, value, int)
-    if value < 0:
-        raise ValueError(f"{name} must not be negative: {value}")
-    return value
-
-
-def _require_number(name: str, value: object, *types: type) -> None:
-    if isinstance(value, bool) or not isinstance(value, types):
-        raise TypeError(f"{name} must be a number, not {type(value).__name__}")

@@ -4,94 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import ipaddress
-import re
-import socket
-import sys
 from contextlib import suppress
-from functools import cache, lru_cache, partial
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import aiopg
 import psycopg2
-from aiopg.pool import Pool
 from aiopg.sa import (
     Engine,
+    SAConnection,
     create_engine,  # pyright: ignore[reportUnknownVariableType]  it has no annotations
 )
-from psycopg2 import extensions, extras
+from psycopg2 import extensions
 
-from pyscopg2.core.adapter import ConnT
-from pyscopg2.core.demands import may_be_left_out
+from pyscopg2.core.adapter.aiopg.connection import in_recovery
+from pyscopg2.core.adapter.aiopg.pools import AiopgPools, DriverPool, give_back
+from pyscopg2.core.adapter.stepping import resume
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from aiopg.connection import Connection
-    from aiopg.sa import SAConnection
-
-    from pyscopg2.core.dsn import Target
-
-_DEFAULTS: dict[str, Any] = {
-    parameter.name: parameter.default
-    for parameter in inspect.signature(aiopg.create_pool).parameters.values()
-    if parameter.kind is parameter.KEYWORD_ONLY
-}
-"""aiopg's own pool options."""
+    from aiopg.pool import Pool
 
 _DIALECT: Any = (
     inspect.signature(cast("Callable[..., Any]", create_engine)).parameters["dialect"].default
 )
 """aiopg.sa's own SQLAlchemy dialect."""
 
-_FACTORIES = {"connection_factory", "cursor_factory"}
-"""What `psycopg2.connect` takes beside libpq's parameters."""
-
-_FROM_THE_TARGET = {"dsn", "host", "hostaddr", "port"}
-
-_OURS = {"target_session_attrs", "load_balance_hosts"}
-"""They steer the choice of a host, which is the manager's."""
-
-_REFUSALS = (
-    (re.compile(r"FATAL: +password authentication failed for user "), "28P01"),
-    (re.compile(r'FATAL: +database ".*" does not exist'), "3D000"),
-)
-"""psycopg2 gives no SQLSTATE with a failed connect, only what the server said."""
-
-_PAUSE = 0.01
-"""Seconds between two looks at a pool that is closing."""
-
-_CLOSED = 1
-"""`closed` of a psycopg2 connection that was closed on our side; 2 is one that broke."""
-
 _IDLE = extensions.TRANSACTION_STATUS_IDLE
-
-
-class _Pool(Protocol[ConnT]):
-    """What `Pool` and `Engine` have in common. `Engine` itself has no annotations."""
-
-    @property
-    def minsize(self) -> int: ...
-    @property
-    def maxsize(self) -> int | None: ...
-    @property
-    def size(self) -> int: ...
-    @property
-    def freesize(self) -> int: ...
-    @property
-    def closed(self) -> bool: ...
-    def acquire(self) -> Awaitable[ConnT]: ...
-    def release(self, conn: ConnT, /) -> Awaitable[None]: ...
-    def close(self) -> None: ...
-    def terminate(self) -> None: ...
-    def wait_closed(self) -> Awaitable[None]: ...
-
-
-class _Engine(_Pool["SAConnection"], Protocol):
-    """What is used of `aiopg.sa.Engine`."""
-
-    @property
-    def dsn(self) -> str: ...
 
 
 class _Transaction(Protocol):
@@ -116,6 +56,12 @@ class _SAConnection(Protocol):
 class _PromptEngine(Engine):
     """An engine to which a connection is given back without waiting."""
 
+    def __init__(self, dialect: Any, pool: Pool, dsn: str | None) -> None:
+        super().__init__(dialect, pool, dsn)  # type: ignore[no-untyped-call]
+        self.lent: dict[int, SAConnection] = {}
+        """What the adapter has handed out, by ``id()``: one that its user has closed knows nothing
+        of aiopg's connection any more."""
+
     def release(self, conn: SAConnection) -> Awaitable[None]:
         """The connection is back when this returns. The engine's own future waits until nobody
         connects, which on a frozen host takes long, and only wakes who waits inside the driver."""
@@ -125,78 +71,35 @@ class _PromptEngine(Engine):
         return done
 
 
-class AiopgSaAdapter:
+class AiopgSaAdapter(AiopgPools[Engine, SAConnection]):
     """`pyscopg2.core.adapter.Adapter` over aiopg.sa's public API."""
 
-    def check_options(self, target: Target, /, **options: Any) -> None:
-        unknown = [
-            name
-            for name in options.keys() - _DEFAULTS.keys() - _FACTORIES - {"dialect"}
-            if name in _FROM_THE_TARGET | _OURS or not _is_known_to_libpq(name)
-        ]
-        if unknown:
-            raise TypeError(f"aiopg.sa knows no such option: {', '.join(sorted(unknown))}")
-        sizes = {name: options.get(name, _DEFAULTS[name]) for name in ("minsize", "maxsize")}
-        for name, size in sizes.items():
-            if not isinstance(size, int) or size < 0:
-                raise ValueError(f"{name} must be a whole number, at least 0: {size!r}")
-        if 0 < sizes["maxsize"] < sizes["minsize"]:
-            raise ValueError(f"minsize ({sizes['minsize']}) is above maxsize ({sizes['maxsize']})")
-        _connect_timeout(_settings(target, options))
+    def __init__(self) -> None:
+        super().__init__("aiopg.sa", aiopg, psycopg2, own=frozenset({"dialect"}))
 
-    async def create_pool(self, target: Target, /, **options: Any) -> Engine:
-        self.check_options(target, **options)
-        settings = _settings(target, options)
-        *others, last = await _addresses(target)
-        for address in others:
-            try:
-                return await self._open(settings | address, options)
-            except (psycopg2.OperationalError, TimeoutError) as exc:
-                if self.sqlstate(exc) is not None:
-                    raise
-        return await self._open(settings | last, options)
+    def _made(self, pool: Pool, dsn: str, options: dict[str, Any]) -> Engine:
+        return _PromptEngine(options.get("dialect", _DIALECT), pool, dsn)
 
-    async def _open(self, settings: dict[str, Any], options: dict[str, Any]) -> Engine:
-        arguments = _DEFAULTS | {
-            name: value for name, value in options.items() if name in _DEFAULTS.keys() | _FACTORIES
-        }
-        arguments["minsize"] += 1
-        if arguments["maxsize"]:  # 0: no limit
-            arguments["maxsize"] += 1
-        arguments["on_connect"] = partial(
-            _on_connect, arguments.pop("enable_hstore"), arguments["on_connect"]
-        )
-        arguments["enable_hstore"] = False
-        # Not `create_engine`: if that fails halfway, what it has opened stays open until the
-        # garbage collector comes by. The constructor opens nothing, the first acquire does.
-        pool = Pool(extensions.make_dsn(**settings), **arguments)
-        try:
-            connection = await _acquire(pool, _connect_timeout(settings))
-            pool.release(connection)
-        except BaseException:
-            await _terminate(pool)
-            raise
-        make_engine = cast("Callable[[Any, Pool, str | None], Engine]", _PromptEngine)
-        return make_engine(options.get("dialect", _DIALECT), pool, connection.dsn)
+    def _raw(self, connection: SAConnection) -> Connection | None:
+        return cast(_SAConnection, connection).connection
 
-    async def close_pool(self, pool: Engine, /) -> None:
-        engine = cast(_Engine, pool)
-        engine.close()
-        while not engine.closed:
-            try:
-                # Nobody wakes it where the last connection comes back closed: so look again.
-                async with asyncio.timeout(_PAUSE):
-                    await engine.wait_closed()
-            except TimeoutError:
-                pass
-
-    def terminate_pool(self, pool: Engine, /) -> Awaitable[None]:
-        return _terminate(cast(_Engine, pool))
+    def _wrapped(self, raw: Connection, pool: Engine) -> SAConnection:
+        return SAConnection(raw, pool)  # type: ignore[no-untyped-call]
 
     async def acquire_from_pool(self, pool: Engine, /, **kwargs: Any) -> SAConnection:
-        engine = cast(_Engine, pool)
-        timeout = None if engine.freesize else _connect_timeout_of(engine.dsn)
-        return await _acquire(engine, timeout, **kwargs)
+        engine: DriverPool = pool
+        steps = engine.acquire(**kwargs).__await__()
+        try:
+            pending = next(steps)
+        except StopIteration as idle:
+            connection: SAConnection = idle.value
+        except AssertionError as exc:
+            raise self._errors.broken(exc) from exc
+        else:
+            connection = await self._wait_for_connect(pool, resume(steps, pending))
+        if isinstance(pool, _PromptEngine):
+            pool.lent[id(connection)] = connection
+        return connection
 
     async def release_to_pool(
         self, connection: SAConnection, pool: Engine, /, **kwargs: Any
@@ -205,217 +108,54 @@ class AiopgSaAdapter:
             raise TypeError(f"aiopg.sa's release takes no arguments: {', '.join(sorted(kwargs))}")
         typed = cast(_SAConnection, connection)
         raw = typed.connection
+        known = isinstance(pool, _PromptEngine) and pool.lent.pop(id(connection), None) is not None
         if raw is None:
+            if not known:
+                raise ValueError("not a connection of this pool's, or given back already")
             return  # its user has closed it, which gives it back
         if not raw.closed and raw.raw.get_transaction_status() == _IDLE:
             # So that nobody reaches the next user's transaction by this one. A connection that is
             # lost stays as it is: a transaction of its own would end in silence otherwise.
+            task = asyncio.current_task()
+            before = task.cancelling() if task else 0
             try:
                 await typed.close()
             except asyncio.CancelledError:
-                # It goes on by itself, and asks the server where it believes in a transaction.
-                self.terminate_connection(connection)
-                raise
+                # Where it believes in a transaction, it asks the server, and goes on with that by
+                # itself; or the server has refused, and it will not give the connection back.
+                if typed.connection is not None:
+                    self.terminate_connection(connection)
+                    with suppress(ValueError):
+                        give_back(pool, connection, raw)
+                if task is None or task.cancelling() > before:
+                    raise
             return
         try:
-            cast(_Engine, pool).release(connection)
-        except ResourceWarning:
-            # An open transaction, and warnings are errors: aiopg had yet to close it.
-            self.terminate_connection(connection)
-            raise
-
-    def terminate_connection(self, connection: SAConnection, /) -> None:
-        raw = cast(_SAConnection, connection).connection
-        if raw is not None:  # a user may have closed it, which gives it back
-            _cut(raw)
-
-    async def end_block(self, connection: SAConnection, exc: BaseException | None, /) -> None:
-        """A block rolls back the transaction that is still open, as the engine's own does."""
-        # Not `SAConnection.close`: where that is cancelled, its rollback goes on by itself.
-        typed = cast(_SAConnection, connection)
-        try:
-            # As the engine's own block has it; the connection is closed when it is given back.
-            with suppress(Exception):
-                # The innermost savepoint comes first.
-                while typed.in_transaction and not typed.closed:
-                    await (await typed.begin()).rollback()
-        except asyncio.CancelledError as cancelled:
-            if _servers_error(cancelled) is None:
+            give_back(pool, connection, raw)
+        except ValueError:
+            if raw not in self._buried:
                 raise
+            self._buried.discard(raw)
 
-    async def fetch_scalar(self, connection: SAConnection, query: str, /) -> object:
+    def in_recovery(self, connection: SAConnection, /) -> bool | None:
         raw = cast(_SAConnection, connection).connection
-        if raw is None:
-            raise psycopg2.InterfaceError("the connection was given back already")
-        try:
-            # The user's cursor_factory may make rows that have no first column.
-            async with raw.cursor(cursor_factory=extensions.cursor) as cursor:
-                await cursor.execute(query)
-                return (await cursor.fetchone())[0]
-        except asyncio.CancelledError as exc:
-            if (said := _servers_error(exc)) is not None:
-                raise said from None
-            raise
+        return None if raw is None else in_recovery(raw, self._errors)
 
-    def sqlstate(self, exc: BaseException, /) -> str | None:
-        if not isinstance(exc, psycopg2.Error):
-            return None
-        if exc.pgcode is None and isinstance(exc, psycopg2.OperationalError):
-            said = str(exc)
-            return next((code for refusal, code in _REFUSALS if refusal.search(said)), None)
-        return exc.pgcode
+    def end_block(
+        self, connection: SAConnection, exc: BaseException | None, /
+    ) -> Awaitable[None] | None:
+        """A block rolls back the transaction that is still open, as the engine's own does."""
+        typed = cast(_SAConnection, connection)
+        # Not `SAConnection.close`: where that is cancelled, its rollback goes on by itself.
+        return self._roll_back(typed) if typed.in_transaction and not typed.closed else None
 
-    def get_pool_freesize(self, pool: Engine, /) -> int:
-        engine = cast(_Engine, pool)
-        return (engine.maxsize or sys.maxsize) - engine.size + engine.freesize
-
-    def get_pool_maxsize(self, pool: Engine, /) -> int | None:
-        return cast(_Engine, pool).maxsize
-
-    def is_connection_closed(self, connection: SAConnection, /) -> bool:
-        return bool(cast(_SAConnection, connection).closed)
+    async def _roll_back(self, connection: _SAConnection) -> None:
+        # As the engine's own block has it; the connection is closed when it is given back.
+        with suppress(Exception):
+            # The innermost savepoint comes first.
+            while connection.in_transaction and not connection.closed:
+                await self._errors.heed(_roll_back_innermost(connection), lambda _: None)
 
 
-async def _acquire(pool: _Pool[ConnT], timeout: float | None, **kwargs: Any) -> ConnT:
-    """``timeout``: seconds for each connect."""
-    task = asyncio.current_task()
-    cancelled = task.cancelling() if task else 0
-    try:
-        if timeout is None:
-            connection = await pool.acquire(**kwargs)
-        else:
-            # aiopg opens first what is missing to the minimum, one after another.
-            async with asyncio.timeout(timeout * max(1, pool.minsize - pool.size)):
-                connection = await pool.acquire(**kwargs)
-    except asyncio.CancelledError as exc:
-        if (said := _servers_error(exc)) is not None:
-            raise said from None
-        raise
-    if task and task.cancelling() > cancelled:
-        # `asyncio.wait_for`, which aiopg uses, may forget that on Python 3.11.
-        pool.release(connection)
-        raise asyncio.CancelledError
-    return connection
-
-
-async def _terminate(pool: _Pool[Any]) -> None:
-    pool.terminate()
-    try:
-        # In its first step this closes what is free. After that it would wait for connects under
-        # way, which are for those to end who wait for them.
-        async with asyncio.timeout(0):
-            await pool.wait_closed()
-    except TimeoutError:
-        pass
-
-
-def _cut(connection: Connection) -> None:
-    # Closed twice, aiopg stops watching a file descriptor that may be another connection's.
-    if connection.closed != _CLOSED:
-        connection.close()
-
-
-def _servers_error(exc: BaseException) -> BaseException | None:
-    """What the server said, where it has cancelled a query, by a statement_timeout perhaps.
-
-    aiopg raises `CancelledError` then, as if the task had been cancelled.
-    """
-    said = exc.__context__
-    cancelled = isinstance(exc, asyncio.CancelledError)
-    return said if cancelled and isinstance(said, extensions.QueryCanceledError) else None
-
-
-@cache
-def _is_known_to_libpq(name: str) -> bool:
-    try:
-        extensions.make_dsn(**{name: ""})
-    except psycopg2.ProgrammingError:
-        return False
-    return True
-
-
-def _settings(target: Target, options: dict[str, Any]) -> dict[str, Any]:
-    """What libpq is told. `ValueError` where it would not take that."""
-    # An older libpq does not know all that there may be, in the environment above all.
-    settings: dict[str, Any] = {
-        name: value
-        for name, value in target.to_kwargs().items()
-        if _is_known_to_libpq(name) or not may_be_left_out(name, str(value))
-    }
-    settings |= {
-        "dbname" if name == "database" else name: value
-        for name, value in options.items()
-        if name not in _DEFAULTS and name not in _FACTORIES and name != "dialect"
-    }
-    # Of one host there is nothing to choose, whatever the environment says.
-    settings["target_session_attrs"] = "any"
-    try:
-        extensions.make_dsn(**settings)
-    except (psycopg2.ProgrammingError, UnicodeEncodeError):
-        # Without the cause, which may show the password.
-        raise ValueError(f"libpq {extensions.libpq_version()} refuses the DSN") from None
-    return settings
-
-
-def _connect_timeout(settings: dict[str, Any]) -> float | None:
-    """Seconds, or None for no limit; `ValueError` where it is not a whole number."""
-    timeout = int(settings.get("connect_timeout") or 0)
-    return timeout if timeout > 0 else None
-
-
-@lru_cache
-def _connect_timeout_of(dsn: str) -> float | None:
-    return _connect_timeout(extensions.parse_dsn(dsn))
-
-
-async def _addresses(target: Target) -> list[dict[str, str]]:
-    """What to add to the settings, for each address to be tried in turn.
-
-    libpq would look a name up in the event loop's thread, and on its way from one address to the
-    next it changes the socket, of which aiopg takes no notice.
-    """
-    host = target.host
-    if host is None or target.hostaddr or not _is_name(host):
-        return [{}]
-    found = await asyncio.get_running_loop().getaddrinfo(host, target.port, type=socket.SOCK_STREAM)
-    return [{"hostaddr": address} for address in dict.fromkeys(str(i[4][0]) for i in found)]
-
-
-def _is_name(host: str) -> bool:
-    """Rather than the directory of a socket, or an address."""
-    if host.startswith(("/", "@")):
-        return False
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return True
-    return False
-
-
-async def _on_connect(
-    hstore: bool, on_connect: Callable[[Connection], Awaitable[None]] | None, connection: Connection
-) -> None:
-    """What remains to be done on a new connection; where it fails, the connection is closed.
-
-    aiopg forgets it without closing it, in its own `enable_hstore` as in the user's function.
-    """
-    try:
-        if hstore:
-            await _register_hstore(connection)
-        if on_connect is not None:
-            await on_connect(connection)
-    except BaseException:
-        _cut(connection)
-        raise
-
-
-async def _register_hstore(connection: Connection) -> None:
-    """What aiopg's `enable_hstore` does."""
-    async with connection.cursor(cursor_factory=extensions.cursor) as cursor:
-        await cursor.execute("SELECT oid, typarray FROM pg_type WHERE typname = 'hstore'")
-        types = await cursor.fetchall()
-    extras.register_hstore(  # pyright: ignore[reportUnknownMemberType]  half annotated
-        connection.raw,
-        oid=tuple(oid for oid, _ in types),
-        array_oid=tuple(array_oid for _, array_oid in types),
-    )
+async def _roll_back_innermost(connection: _SAConnection) -> None:
+    await (await connection.begin()).rollback()

@@ -2,6 +2,8 @@
 
 import math
 import random
+import reprlib
+import sys
 from collections.abc import Sequence
 
 from pyscopg2.balancer_policy.base import CandidateT
@@ -13,7 +15,7 @@ class PeakEwmaBalancerPolicy:
     The latency is a decaying peak of what the host was heard to take, counted in whole multiples
     of the fastest host's; the load is 1 for a host with nothing in use, 2 for one that is full.
     So hosts that are not twice as slow as the fastest share the work evenly, and one that is gets
-    what they have no place for. A host that has too much to do answers late, and so gets less.
+    what they have no slot for. A host that has too much to do answers late, and so gets less.
     """
 
     needs_latency = True
@@ -22,10 +24,14 @@ class PeakEwmaBalancerPolicy:
         """
         :param floor: seconds; all that is faster counts as this fast. In so short a time our own
             event loop, or a busy core, tells more than the host.
-        :raises ValueError: it is not above 0.
+        :raises TypeError: it is no number.
+        :raises ValueError: it is not above 0, or not finite.
         """
-        if not floor > 0:
-            raise ValueError(f"floor must be above 0, not {floor}")
+        # Callers without a type checker.
+        if isinstance(floor, bool) or not isinstance(floor, (int, float)):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"floor must be a number, not {type(floor).__name__}")
+        if not 0 < floor <= sys.float_info.max:
+            raise ValueError(f"floor must be above 0 and finite, not {reprlib.repr(floor)}")
         self._floor = floor
 
     def choose(self, candidates: Sequence[CandidateT], /) -> CandidateT:

@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-from pyscopg2.balancer_policy.base import CandidateT
-from pyscopg2.core.selection import Candidate
+from pyscopg2.balancer_policy.base import Candidate, CandidateT
 
 
 class RoundRobinBalancerPolicy:

@@ -15,16 +15,19 @@ class DsnError(PyscopgError, ValueError):
 class AcquireTimeoutError(PyscopgError, TimeoutError):
     """No connection within the acquire's deadline.
 
-    The message shows each host's state and last error. ``__cause__`` is the driver's own error
-    where one stood in the way (a connect that failed, a wrong password).
+    The message says what was asked and for how long, and of each host that could have served it
+    why it did not; of the others their states. ``__cause__`` is the driver's own error where one
+    stood in the way, of a host that could have served: a connect that failed, or, while nobody has
+    the role, what is wrong with a host that may have it. None where all connections are in use.
     """
 
 
 class NotReadyError(PyscopgError, TimeoutError):
     """`ready` or a `wait_*` ran out of time; the message shows each host's state.
 
-    ``__cause__`` is the driver's own error where every host fails in a way that waiting does
-    not heal (a wrong password, an unknown database, a bad option).
+    ``__cause__`` is the driver's own error of a host that fails and that the wait was for, if there
+    is one; of one that fails in a way that waiting does not heal (a wrong password, an unknown
+    database, a bad option) rather than of another.
     """
 
 

@@ -2,40 +2,38 @@
 
 import asyncio
 import inspect
-import re
-import socket
-from collections.abc import Generator, Mapping
+import time
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from dataclasses import replace
 from functools import partial
-from traceback import clear_frames
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg.conninfo import make_conninfo
-from psycopg.pq import Conninfo, PGconn, TransactionStatus
+from psycopg.pq import Conninfo, TransactionStatus
 from psycopg.rows import tuple_row
 from psycopg_pool import AsyncConnectionPool
 
+from pyscopg2.core.adapter import HookError
+from pyscopg2.core.adapter.cutting import cut_first
+from pyscopg2.core.adapter.refusals import refusal_sqlstate
 from pyscopg2.core.dsn import Target
-from pyscopg2.core.hangup import hung_up
-from pyscopg2.psycopg.steps import cut_first, note_pending
+from pyscopg2.psycopg.cutting import cut, cut_off, cut_query, is_closed, let_go
+from pyscopg2.psycopg.reserved import Reserved, connect, in_recovery, resolved
+from pyscopg2.psycopg.steps import (
+    TIMED,
+    bounded_by_psycopg,
+    cancellations,
+    in_a_task,
+    to_its_end,
+)
 from pyscopg2.psycopg.watch import Connection, Pool, Watch
-
-_MIN_SIZE = 4
-"""psycopg_pool's default. That of `max_size`, None, is the minimum."""
 
 _CHOICE_OF_HOST = {"target_session_attrs", "load_balance_hosts"}
 """They are the manager's."""
 
 _FROM_THE_TARGET = {"conninfo", "host", "hostaddr", "port"} | _CHOICE_OF_HOST
-
-_REFUSALS = {
-    re.compile(r"password authentication failed for user"): "28P01",
-    re.compile(r"no pg_hba\.conf entry for|pg_hba\.conf rejects connection for"): "28000",
-    re.compile(r'role ".*" (does not exist|is not permitted to log in)'): "28000",
-    re.compile(r'database ".*" does not exist'): "3D000",
-}
 
 
 class PsycopgAdapter:
@@ -43,6 +41,13 @@ class PsycopgAdapter:
 
     def __init__(self) -> None:
         self._watches: WeakKeyDictionary[Pool, Watch] = WeakKeyDictionary()
+        self._resetting_in: WeakKeyDictionary[Connection, Watch] = WeakKeyDictionary()
+        """Those whose release waits for a worker's reset. Looked up, never gone through: one
+        adapter serves the managers of all threads."""
+        self._cut_in: WeakKeyDictionary[Connection, TransactionStatus] = WeakKeyDictionary()
+        """Those that were terminated, and whether a transaction was open then."""
+        self._ends: WeakKeyDictionary[Connection, asyncio.Future[None]] = WeakKeyDictionary()
+        """Those whose block waits to end, until they are terminated."""
 
     def check_options(self, target: Target, /, **options: Any) -> None:
         if misplaced := {"conninfo", "open"} & options.keys():
@@ -61,12 +66,12 @@ class PsycopgAdapter:
         hooks = {
             name: options.get(name) for name in ("configure", "check", "reset", "reconnect_failed")
         }
-        watch = Watch(self.terminate_connection, _cut_off, self.is_connection_closed, **hooks)
+        watch = Watch(self.terminate_connection, partial(_try_to_connect, target, options), **hooks)
+        # The pool's workers only log their errors.
+        await watch.try_for_all()
         pool: Pool = AsyncConnectionPool(
             _conninfo(target), open=False, **{**_with_ours(options), **watch.hooks}
         )
-        # The pool's workers only log their errors.
-        await _try_to_connect(pool, watch)
         await watch.open(pool)
         self._watches[pool] = watch
         return pool
@@ -80,81 +85,230 @@ class PsycopgAdapter:
     async def terminate_pool(self, pool: Pool, /) -> None:
         await self._watches[pool].end()
 
+    # Taking and giving back
+
     async def acquire_from_pool(self, pool: Pool, /, **kwargs: Any) -> Connection:
-        """Where the pool has to connect for it and can't, the driver's own error is raised; the
-        pool itself would only log it and let the caller wait."""
-        steps = pool.getconn(**kwargs).__await__()
-        try:
-            pending = next(steps)
-        except StopIteration as idle:
-            connection: Connection = idle.value
-            return connection
-        return await self._wait_for_connect(pool, steps, pending)
+        """A connection that is open, as far as this machine knows, and that passed the user's
+        check.
+
+        Those of which that is not so are discarded, and the next one is taken at once: the pool
+        itself would sleep for a second after the second such connection, and for two after the
+        next. Of those that it connects meanwhile, the second one is an error.
+
+        Where the pool has to connect for it and can't, the driver's own error is raised; the
+        pool itself would only log it and let the caller wait.
+        """
+        watch = self._watches[pool]
+        opened = watch.opened
+        new = 0
+        until: float | None = None
+        if kwargs and kwargs.get("timeout") is not None:
+            until = time.monotonic() + kwargs["timeout"]
+        while True:
+            steps = pool.getconn(**kwargs).__await__()
+            watch.taking = True
+            try:
+                pending = next(steps)
+            except StopIteration as idle:
+                watch.taking = False
+                connection: Connection = idle.value
+            except BaseException:
+                watch.taking = False
+                raise
+            else:
+                watch.taking = False
+                connection = await self._wait_for_connect(pool, watch, steps, pending)
+            refusal: Exception
+            if is_closed(connection):
+                refusal = psycopg.OperationalError("the server closed the connection")
+            elif not watch.checks:
+                return connection
+            else:
+                try:
+                    await self._check(pool, watch, connection)
+                    return connection
+                except psycopg.Error as exc:
+                    refusal = exc
+            await self._discard(pool, watch, connection)
+            new += not watch.is_among_first(connection, opened)
+            if new > 1:
+                raise refusal
+            if until is not None:
+                kwargs["timeout"] = until - time.monotonic()
 
     async def _wait_for_connect(
-        self, pool: Pool, steps: Generator[Any, Any, Connection], pending: Any
+        self, pool: Pool, watch: Watch, steps: Generator[Any, Any, Connection], pending: Any
     ) -> Connection:
-        watch = self._watches[pool]
         failures = watch.failures
-        cancellations = _cancellations()
+        before = cancellations()
+        heard: list[asyncio.CancelledError] = []
         try:
-            connection = await note_pending(steps, pending, watch.acquiring)
-        except asyncio.CancelledError:
-            if watch.failures == failures or _cancellations() > cancellations:
+            connection = await watch.wait(steps, pending, heard)
+        except BaseException as exc:
+            if heard and cancellations() > before:
+                raise heard[-1] from None
+            if not isinstance(exc, asyncio.CancelledError) or watch.failures == failures:
                 raise
         else:
-            if _cancellations() > cancellations:
+            if heard and cancellations() > before:
                 # `asyncio.wait_for`, which psycopg_pool uses, may forget that on Python 3.11.
-                await pool.putconn(connection)
-                watch.given_back(connection)  # but nobody waits for its reset
-                raise asyncio.CancelledError
+                await self._put(pool, watch, connection)
+                raise heard[-1]
             return connection
-        await watch.try_for_all(partial(_try_to_connect, pool, watch))
+        finally:
+            heard.clear()  # they refer to this frame
+        await watch.try_for_all()
         raise psycopg.OperationalError("the pool could not connect")
 
-    async def release_to_pool(self, connection: Connection, pool: Pool, /, **kwargs: Any) -> None:
-        watch = self._watches[pool]
-        if watch.is_on_the_way_back(connection):
-            # The pool notices a second return only when a worker has done with the first.
-            raise ValueError("the connection was given back already")
+    async def _check(self, pool: Pool, watch: Watch, connection: Connection) -> None:
+        """Run the user's check. `psycopg.Error` where it refuses the connection, or this has
+        broken; `HookError` where it fails."""
+        before = cancellations()
         try:
-            if connection.lock.locked():
-                # A query is under way. The pool would close the connection; under a task that
-                # waits for it, that frees a file descriptor which the event loop still watches.
-                self.terminate_connection(connection)
-                async with connection.lock:
-                    pass
-        finally:
-            await cut_first(pool.putconn(connection, **kwargs), _cut_off, connection)
-        back = watch.given_back(connection)
+            await watch.ask(connection)
+            return
+        except psycopg.OperationalError:
+            raise
+        except Exception as exc:
+            if is_closed(connection):
+                raise psycopg.OperationalError("the connection broke in the pool's check") from exc
+            failure: BaseException = exc
+        except BaseException as exc:
+            if not isinstance(exc, asyncio.CancelledError) or cancellations() > before:
+                await self._discard(pool, watch, connection)
+                raise
+            failure = exc
+        await self._put(pool, watch, connection)
+        raise HookError("the pool's check failed") from failure
+
+    async def _discard(self, pool: Pool, watch: Watch, connection: Connection) -> None:
+        self.terminate_connection(connection)
+        await self._put(pool, watch, connection)
+
+    async def release_to_pool(self, connection: Connection, pool: Pool, /, **kwargs: Any) -> None:
+        """The way back into the pool goes on to its end where the task is cancelled, since the pool
+        would count the connection for ever; a query that it waits for is cut short then."""
+        watch = self._watches[pool]
+        if watch.has_back(connection):
+            raise ValueError("the connection was given back already")
+        steps = self._begin_to_put(pool, connection, kwargs)
+        try:
+            pending = next(steps)
+        except StopIteration:
+            back = watch.given_back(connection)
+        else:
+            back = await self._go_on_to_put(watch, connection, steps, pending)
         if back is not None:
             # Unanswered, it is for the manager to terminate; else its workers hang one by one.
-            await cut_first(back, self.terminate_connection, connection)
+            self._resetting_in[connection] = watch
+            await cut_first(back, partial(self.terminate_connection, connection))
+
+    async def _put(self, pool: Pool, watch: Watch, connection: Connection) -> None:
+        """Give it to the pool, and wait for no reset."""
+        steps = self._begin_to_put(pool, connection, {})
+        try:
+            pending = next(steps)
+        except StopIteration:
+            watch.given_back(connection)
+        else:
+            await self._go_on_to_put(watch, connection, steps, pending)
+
+    def _begin_to_put(
+        self, pool: Pool, connection: Connection, kwargs: Mapping[str, Any]
+    ) -> Generator[Any, Any, None]:
+        returning: Awaitable[None] = pool.putconn(connection, **kwargs)
+        if connection.lock.locked():
+            # A query is under way. The pool would close the connection; under a task that waits
+            # for it, that frees a file descriptor which the event loop still watches.
+            self.terminate_connection(connection)
+            returning = _put_when_free(connection, returning)
+        elif TIMED and connection.pgconn.transaction_status != TransactionStatus.IDLE:
+            returning = in_a_task(returning)  # it rolls back
+        return returning.__await__()
+
+    async def _go_on_to_put(
+        self, watch: Watch, connection: Connection, steps: Generator[Any, Any, None], pending: Any
+    ) -> asyncio.Future[None] | None:
+        """What `Watch.given_back` returns."""
+        watch.returning.add(connection)
+        try:
+            await to_its_end(steps, pending, partial(cut_query, connection))
+        finally:
+            watch.returning.discard(connection)
+            back = watch.given_back(connection)
+        return back
+
+    # Connections
 
     def terminate_connection(self, connection: Connection, /) -> None:
-        _shut_down(connection)
-        if not connection.lock.locked():
-            _finish(connection)
-        # Else the task that waits for the socket finds it at its end, in the next loop turn.
-        for watch in list(self._watches.values()):
+        status = connection.info.transaction_status
+        if status is not TransactionStatus.UNKNOWN and connection not in self._cut_in:
+            self._cut_in[connection] = status
+        cut(connection)
+        ended = self._ends.get(connection)
+        if ended is not None and not ended.done():
+            ended.set_result(None)
+        watch = self._resetting_in.get(connection)
+        if watch is not None:
             watch.terminated(connection)
 
     async def end_block(self, connection: Connection, exc: BaseException | None, /) -> None:
-        if exc is None and connection.broken:
-            # Psycopg ends a block on a closed connection in silence.
-            raise psycopg.OperationalError("the connection is lost: nothing was committed")
+        if connection.lock.locked():
+            await self._until_free(connection)
         if exc is None:
+            if connection.broken:
+                self._end_lost(connection)
+                return
             ending = connection.__aexit__(None, None, None)
         else:
             ending = connection.__aexit__(type(exc), exc, exc.__traceback__)
+        await cut_first(bounded_by_psycopg(ending), partial(cut_off, connection))
+
+    async def _until_free(self, connection: Connection) -> None:
+        """Until no other task uses it, and so a moment after it was terminated at the latest."""
+        loop = asyncio.get_running_loop()
+        ended = self._ends.setdefault(connection, loop.create_future())
+        while connection.lock.locked() and not ended.done():
+            taking = asyncio.ensure_future(connection.lock.acquire())
+            either: set[asyncio.Future[Any]] = {taking, ended}
+            try:
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                if not taking.cancel():
+                    connection.lock.release()
         if connection.lock.locked():
-            await ending
-        else:
-            await cut_first(ending, _cut_off, connection)
+            await let_go(connection)
+
+    def _end_lost(self, connection: Connection) -> None:
+        """Psycopg ends a block on a closed connection in silence, whatever is lost with it."""
+        status = self._cut_in.get(connection)
+        if status is TransactionStatus.IDLE:
+            return  # nothing was: what the block has done is committed, by itself
+        if status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
+            raise psycopg.OperationalError(
+                "the connection was terminated: the transaction that was open is not committed"
+            )
+        raise psycopg.OperationalError(
+            "the connection is lost: what the block had not committed before is not committed"
+        )
+
+    def is_connection_closed(self, connection: Connection, /) -> bool:
+        return is_closed(connection)
+
+    def in_recovery(self, connection: Connection, /) -> bool | None:
+        return in_recovery(connection)
+
+    # Questions
+
+    async def reserve(self, target: Target, /, **options: Any) -> Reserved:
+        self.check_options(target, **options)
+        connection_class = options.get("connection_class", psycopg.AsyncConnection)
+        kwargs = await resolved(options.get("kwargs"))
+        return await Reserved.connect(connection_class, _conninfo(target), kwargs)
 
     async def fetch_scalar(self, connection: Connection, query: str, /) -> object:
-        fetching = _fetch_scalar(connection, query)
-        return await cut_first(fetching, _cut_off, connection)
+        fetching = bounded_by_psycopg(_fetch_scalar(connection, query))
+        return await cut_first(fetching, partial(cut_off, connection))
 
     def sqlstate(self, exc: BaseException, /) -> str | None:
         if not isinstance(exc, psycopg.Error):
@@ -163,37 +317,21 @@ class PsycopgAdapter:
             return _refusal(exc)
         return exc.sqlstate
 
-    def get_pool_freesize(self, pool: Pool, /) -> int:
-        return pool.max_size - self._watches[pool].count_out(pool)
-
     def get_pool_maxsize(self, pool: Pool, /) -> int:
         return pool.max_size
 
-    def is_connection_closed(self, connection: Connection, /) -> bool:
-        # psycopg looks at the socket only while it waits for something.
-        return connection.closed or hung_up(connection.fileno())
-
 
 def _with_ours(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The user's pool options, with room for the monitor's connection.
+    """The user's pool options.
 
-    A failed connect is not repeated at growing intervals, unless the user wants that: the place
+    A failed connect is not repeated at growing intervals, unless the user wants that: the slot
     is free again at once, and the next acquire tries anew. The manager knows when to.
     """
-    min_size: Any = options.get("min_size", _MIN_SIZE)
-    max_size: Any = options.get("max_size")
-    # Here and not after the addition, which would hide a minimum below 0.
-    for name, size in {"min_size": min_size, "max_size": max_size}.items():
-        if size is not None and (not isinstance(size, int) or size < 0):
-            raise ValueError(f"{name} must be a whole number, at least 0: {size!r}")
-    if max_size is None:
-        max_size = min_size
-    if max_size < 1:
-        raise ValueError("max_size must be at least 1")
-    if max_size < min_size:
-        raise ValueError(f"min_size ({min_size}) is above max_size ({max_size})")
-    sizes = {"min_size": min_size + 1, "max_size": max_size + 1}
-    return {"reconnect_timeout": 0.0, **options, **sizes}
+    for name in ("min_size", "max_size"):
+        size = options.get(name)
+        if size is not None and not isinstance(size, int):
+            raise ValueError(f"{name} must be a whole number: {size!r}")
+    return {"reconnect_timeout": 0.0, **options}
 
 
 def _conninfo(target: Target) -> str:
@@ -207,10 +345,15 @@ def _check_conninfo(
 ) -> None:
     if misplaced := _FROM_THE_TARGET & kwargs.keys():
         raise TypeError(f"kwargs: {', '.join(sorted(misplaced))} is for the DSN")
-    arguments = inspect.signature(connection_class.connect).parameters
-    params = {name: value for name, value in kwargs.items() if name not in arguments}
     known = {option.keyword.decode() for option in Conninfo.get_defaults()}
-    if unknown := params.keys() - known:
+    params = {name: value for name, value in kwargs.items() if name in known}
+    arguments = inspect.signature(psycopg.AsyncConnection.connect).parameters.keys()
+    if _connect_of(connection_class) is not _connect_of(psycopg.AsyncConnection):
+        own = inspect.signature(connection_class.connect).parameters
+        takes_any = any(each.kind is each.VAR_KEYWORD for each in own.values())
+        # A class that connects by itself may take what psycopg does not know out of these.
+        arguments = kwargs.keys() if takes_any else own.keys()
+    if unknown := kwargs.keys() - known - arguments:
         raise TypeError(f"psycopg knows no such argument: {', '.join(sorted(unknown))}")
     try:
         make_conninfo(_conninfo(target), **params)
@@ -221,84 +364,49 @@ def _check_conninfo(
         raise ValueError("psycopg takes a DSN in UTF-8 only") from None
 
 
-async def _try_to_connect(pool: Pool, watch: Watch) -> None:
+def _connect_of(connection_class: type[Connection]) -> object:
+    return getattr(connection_class.connect, "__func__", None)
+
+
+async def _try_to_connect(
+    target: Target, options: Mapping[str, Any], try_out: Callable[[Connection], Awaitable[None]]
+) -> None:
     """Connect as the pool does, and close again: raises what the pool would only log."""
-    kwargs: Any = pool.kwargs or {}
-    if callable(kwargs):
-        kwargs = kwargs()
-        if inspect.isawaitable(kwargs):
-            kwargs = await kwargs
-    # What the pool was made with; only newer ones take a callable here, and we never do.
-    conninfo = str(pool.conninfo)
+    connection_class: type[Connection] = options.get("connection_class", psycopg.AsyncConnection)
+    kwargs = await resolved(options.get("kwargs"))
+    connection = await connect(connection_class, _conninfo(target), kwargs)
     try:
-        connection: Connection = await pool.connection_class.connect(conninfo, **kwargs)
-    except asyncio.CancelledError as exc:
-        # What libpq was opening is closed when it is freed: not by the garbage collector, in time.
-        clear_frames(exc.__traceback__)
-        raise
-    try:
-        await watch.try_out(connection)
+        await try_out(connection)
     finally:
         await connection.close()
 
 
-def _shut_down(connection: Connection) -> None:
-    """Shut its socket down, which whoever waits for it reads as the end of the stream."""
-    try:
-        fileno = connection.fileno()
-    except psycopg.OperationalError:
-        return  # closed already
-    # The family does not matter: the descriptor has its own.
-    with socket.fromfd(fileno, socket.AF_INET, socket.SOCK_STREAM) as twin:
-        try:
-            twin.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass  # the other side was first
-
-
-def _cut_off(connection: Connection) -> None:
-    """Terminate a connection whose lock is held by the one who is about to hear of it."""
-    _shut_down(connection)
-    connection.pgconn.finish()
-
-
-def _finish(connection: Connection) -> None:
-    """Close it, in a way that whoever has a transaction open cannot take for a success."""
-    if connection.info.transaction_status in (TransactionStatus.IDLE, TransactionStatus.UNKNOWN):
-        connection.pgconn.finish()
-    else:
-        # `connection.transaction()` ends in silence where its own PGconn is closed. So that one
-        # stays as it is, with its socket shut down, for as long as the transaction refers to it.
-        dead = PGconn.connect_start(b"=")  # no conninfo: it fails before it opens anything
-        dead.finish()
-        connection.pgconn = dead
+async def _put_when_free(connection: Connection, returning: Awaitable[None]) -> None:
+    await let_go(connection)
+    await returning
 
 
 async def _fetch_scalar(connection: Connection, query: str) -> object:
-    """One round trip, outside of transactions, whatever the user's settings are."""
-    autocommit = connection.autocommit
-    if not autocommit:
+    """One round trip, outside of transactions, whatever the user's settings are; within the one
+    that the user has open, where there is one."""
+    switch = (
+        not connection.autocommit and connection.info.transaction_status is TransactionStatus.IDLE
+    )
+    if switch:
         await connection.set_autocommit(True)
     try:
         async with psycopg.AsyncCursor(connection, row_factory=tuple_row) as cursor:
             await cursor.execute(query.encode(), prepare=False)
             row = await cursor.fetchone()
     finally:
-        if not autocommit and connection.info.transaction_status is TransactionStatus.IDLE:
+        if switch and connection.info.transaction_status is TransactionStatus.IDLE:
             await connection.set_autocommit(False)
     return None if row is None else row[0]
 
 
 def _refusal(exc: psycopg.Error) -> str | None:
-    """The SQLSTATE of a failed connect. Libpq keeps it to itself, so the message has to tell;
-    a server that speaks another language than English is not understood."""
+    """The SQLSTATE of a failed connect."""
     if exc.pgconn is not None and exc.pgconn.needs_password:
         return "28P01"  # libpq had none to send
     # Of several addresses the last one counts, which comes first.
-    text = str(exc).partition("Multiple connection attempts failed")[0]
-    return next((code for pattern, code in _REFUSALS.items() if pattern.search(text)), None)
-
-
-def _cancellations() -> int:
-    task = asyncio.current_task()
-    return 0 if task is None else task.cancelling()
+    return refusal_sqlstate(str(exc).partition("Multiple connection attempts failed")[0])

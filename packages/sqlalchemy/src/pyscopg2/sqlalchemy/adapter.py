@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import sys
 from contextlib import suppress
-from contextvars import ContextVar
-from dataclasses import dataclass, field
 from functools import cached_property, partial
-from traceback import clear_frames
 from typing import TYPE_CHECKING, Any, NoReturn, cast
-from weakref import WeakKeyDictionary, WeakSet
 
 from sqlalchemy import event
 from sqlalchemy.engine import URL
@@ -18,18 +12,24 @@ from sqlalchemy.exc import (
     ArgumentError,
     DBAPIError,
     DisconnectionError,
+    InvalidRequestError,
     ResourceClosedError,
+    SQLAlchemyError,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool, QueuePool
+from sqlalchemy.util import greenlet_spawn
 
-from pyscopg2.sqlalchemy.cancellation import cut_first
+from pyscopg2.core.adapter import HookError
+from pyscopg2.core.adapter.cutting import cut_first, go_on
 from pyscopg2.sqlalchemy.drivers import DRIVERS, Driver, installed_driver, require
+from pyscopg2.sqlalchemy.pools import Apart, Attempt, Watch, Watched, watch_of, watched
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
     from sqlalchemy.pool import ConnectionPoolEntry
 
+    from pyscopg2.core.adapter import ReservedConnection
     from pyscopg2.core.dsn import Target
 
 _SIZES = {"pool_size": 5, "max_overflow": 10}
@@ -51,20 +51,16 @@ _FROM_THE_TARGET = frozenset(
 )
 
 
-_opened: ContextVar[WeakSet[Any]] = ContextVar("pyscopg2.sqlalchemy.opened")
-"""The driver's connections that the current acquire has opened. Never reset: an acquire may end in
-another context than the one where it began."""
+_TO_CONNECT = frozenset({"async_creator", "client_encoding", "creator", "module", "plugins"})
+"""Of the options, beside `connect_args`, those that say how a connection is opened."""
+
+_HOSTS_FAULTS = ("08", "53", "57", "58", "XX")
+"""SQLSTATEs of a host in trouble: a broken connection, too few resources, an operator, the system,
+PostgreSQL itself (manual, appendix A)."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Pool:
-    """What SQLAlchemy does not tell of an engine's pool."""
-
-    places: int | None
-    """The most connections that it ever holds; None: no limit."""
-    connections: WeakSet[Any] = field(default_factory=WeakSet[Any])
-    """The driver's connections, whoever has them: those that are out, and those that a cancelled
-    connect has left behind, too."""
+class _Tried(Exception):  # noqa: N818  it is no error
+    """A connection was opened and set up: that is all that was to be known."""
 
 
 class SqlalchemyAdapter:
@@ -75,7 +71,6 @@ class SqlalchemyAdapter:
         first, when it is used for the first time.
         """
         self._asked = driver
-        self._pools: WeakKeyDictionary[AsyncEngine, _Pool] = WeakKeyDictionary()
 
     @cached_property
     def driver(self) -> str:
@@ -94,6 +89,14 @@ class SqlalchemyAdapter:
     @cached_property
     def _nowhere(self) -> Engine:
         """What a terminated connection belongs to: an engine that never connects."""
+        return self._make_nowhere()
+
+    @cached_property
+    def _given_back(self) -> Engine:
+        """What a connection belongs to that was given back, its user's object that is."""
+        return self._make_nowhere()
+
+    def _make_nowhere(self) -> Engine:
         return create_async_engine(
             f"postgresql+{self.driver}://", poolclass=NullPool, creator=_refuse
         ).sync_engine
@@ -113,46 +116,93 @@ class SqlalchemyAdapter:
             )
 
     async def create_pool(self, target: Target, /, **options: Any) -> AsyncEngine:
-        engine, places = self._make_engine(target, options)
-        self._pools[engine] = pool = _Pool(places)
-
-        def remember(_: object, entry: ConnectionPoolEntry) -> None:
-            pool.connections.add(entry.driver_connection)
-            _opened.get(pool.connections).add(entry.driver_connection)
+        """An engine. That it can connect has been tried, by a connection that is closed again: the
+        pool is empty, as SQLAlchemy's are at first."""
+        engine = self._make_engine(target, options)
+        watch = watch_of(engine.pool)
 
         def refuse_closed(_: object, entry: ConnectionPoolEntry, __: object) -> None:
             if self._driver.is_closed(entry.driver_connection):
                 raise DisconnectionError("the server closed the connection while it was idle")
 
+        def note_failure(_: object, entry: ConnectionPoolEntry, exc: BaseException | None) -> None:
+            if exc is not None:
+                attempt = watch.attempt
+                refused = isinstance(exc, DisconnectionError)
+                attempt.refused |= refused
+                attempt.failed |= not refused
+                connection = entry.driver_connection
+                attempt.broken = self._driver.is_closed(connection)
+                attempt.stale |= attempt.broken and connection not in attempt.opened
+
+        def note_ready(_: object, entry: ConnectionPoolEntry) -> None:
+            watch.attempt.ready = True
+            if watch.trying:
+                self._driver.abandon(entry.driver_connection)
+                raise _Tried
+
         # Where it is refused, SQLAlchemy opens another in its place.
-        event.listen(engine.sync_engine, "checkout", refuse_closed)
-        # Before SQLAlchemy's own listeners, which ask the server and so may fail.
-        event.listen(engine.sync_engine, "connect", remember, insert=True)
+        event.listen(engine.sync_engine, "checkout", refuse_closed, insert=True)
+        event.listen(engine.sync_engine, "invalidate", note_failure, insert=True)
+        # After SQLAlchemy's own listeners and those of users, which set up the connection.
+        event.listen(engine.sync_engine, "connect", note_ready)
+        watch.trying = True
         try:
             # Nothing that this waits for, nobody else waits for.
-            await cut_first(self._connect_once(engine), partial(self._abandon, pool))
+            await cut_first(self._try(engine), partial(self._abandon, watch))
         except BaseException as exc:
             await self.terminate_pool(engine)
             if isinstance(exc, ArgumentError):  # an isolation level that there is not
                 raise ValueError(str(exc)) from exc
             raise
+        finally:
+            watch.trying = False
         return engine
 
-    async def _connect_once(self, engine: AsyncEngine) -> None:
-        """Open a connection, and leave it in the pool."""
-        connection = await self.acquire_from_pool(engine)
-        await connection.close()
+    async def _try(self, engine: AsyncEngine) -> None:
+        """Open a connection, and close it before listeners to users' acquires hear of it."""
+        try:
+            await engine.connect()
+        except _Tried:
+            return
+        finally:
+            watch_of(engine.pool).end()
 
-    def _make_engine(
-        self, target: Target, options: dict[str, Any]
-    ) -> tuple[AsyncEngine, int | None]:
-        """The engine, which opens nothing yet, and the most connections it will hold."""
+    async def reserve(self, target: Target, /, **options: Any) -> ReservedConnection:
+        """The driver's connection, opened as SQLAlchemy would: by what the user's ``connect_args``
+        say, by their creator, after the listeners of "do_connect"."""
+        self._make_engine(target, options)
+        connect_args = self._driver.to_reserve(options.get("connect_args") or {})
+        kept = {name: value for name, value in options.items() if name in _TO_CONNECT}
+        kept |= {"connect_args": connect_args, "poolclass": NullPool}
+        engine = self._make_engine(target, kept)
+        watch = watch_of(engine.pool)
+        try:
+            opening = self._open(engine, own=bool(kept.keys() & {"async_creator", "creator"}))
+            return await cut_first(opening, partial(self._abandon, watch), _terminate)
+        except BaseException as exc:
+            self._abandon(watch)
+            # What SQLAlchemy makes of asyncpg's errors, to wrap it later, is of no use to anybody.
+            cause = exc.__cause__
+            if _is_dialects(exc, engine) and cause is not None and self._driver.is_own(cause):
+                raise cause from None
+            raise
+
+    async def _open(self, engine: AsyncEngine, *, own: bool) -> ReservedConnection:
+        pool = cast(Watched, engine.pool)
+        adapted = await greenlet_spawn(pool.open, Apart())
+        connection = engine.dialect.get_driver_connection(adapted)
+        return await self._driver.reserved(connection, own=own)
+
+    def _make_engine(self, target: Target, options: dict[str, Any]) -> AsyncEngine:
+        """The engine, which opens nothing yet. Its pool is watched."""
         if misplaced := options.keys() & {"url", "pool"}:
             raise TypeError(f"{', '.join(sorted(misplaced))}: each host's comes from the DSN")
         connect_args: dict[str, Any] = dict(options.get("connect_args") or {})
         if misplaced := connect_args.keys() & _FROM_THE_TARGET:
             raise TypeError(f"connect_args: {', '.join(sorted(misplaced))} is for the DSN")
-        sizes, places = _sizes(options)
+        poolclass = _poolclass(options)
+        slots = _slots(poolclass, options)
         url = URL.create(
             f"postgresql+{self.driver}",
             username=target.user,
@@ -162,57 +212,91 @@ class SqlalchemyAdapter:
         )
         arguments = {
             **options,
-            **sizes,
             "connect_args": self._driver.connect_args(target, connect_args),
+            "poolclass": watched(cast(Any, poolclass)),
         }
         try:
-            return create_async_engine(url, **arguments), places
+            engine = create_async_engine(url, **arguments)
         except ArgumentError as exc:
             raise ValueError(str(exc)) from exc
+        watch_of(engine.pool).slots = slots
+        return engine
 
     async def close_pool(self, pool: AsyncEngine, /) -> None:
         # Not by `dispose`, which logs an error with a traceback for a server that does not answer.
         try:
-            for connection in list(self._pools[pool].connections):
+            for connection in list(watch_of(pool.pool).connections):
                 with suppress(Exception):
                     await self._driver.close(connection)
         finally:
             await self.terminate_pool(pool)
 
     async def terminate_pool(self, pool: AsyncEngine, /) -> None:
-        # What is closed already, SQLAlchemy disposes of without a word to the server.
-        for connection in self._pools[pool].connections:
+        for connection in list(watch_of(pool.pool).connections):
             self._driver.terminate(connection)
-        await pool.dispose()
+        # There is nothing left that SQLAlchemy would have to close, and wait for: so this is said
+        # also where the event loop is gone, and from where nobody can wait.
+        pool.sync_engine.dispose(close=False)
 
-    def _abandon(self, pool: _Pool) -> None:
-        for connection in pool.connections:
+    def _abandon(self, watch: Watch) -> None:
+        for connection in list(watch.connections):
             self._driver.abandon(connection)
 
-    def get_pool_freesize(self, pool: AsyncEngine, /) -> int:
-        places = self._pools[pool].places
-        if places is None:
-            return sys.maxsize
-        return places - cast(QueuePool, pool.pool).checkedout()
-
     def get_pool_maxsize(self, pool: AsyncEngine, /) -> int | None:
-        return self._pools[pool].places
+        return watch_of(pool.pool).slots
 
     # Connections
 
     async def acquire_from_pool(self, pool: AsyncEngine, /, **kwargs: Any) -> AsyncConnection:
-        opened = WeakSet[Any]()
-        _opened.set(opened)
-        try:
-            return await pool.connect(**kwargs)
-        except asyncio.CancelledError as exc:
-            # Older releases of SQLAlchemy lose a connection that they are still setting up.
-            for connection in opened:
-                self._driver.abandon(connection)
-            # What psycopg was opening is closed when it is freed, and SQLAlchemy's tracebacks refer
-            # to themselves: the garbage collector may take its time.
-            clear_frames(exc.__traceback__)
-            raise
+        watch = watch_of(pool.sync_engine.pool)
+        while True:
+            if watch.attempts:
+                watch.end()  # of a connect by hand
+            try:
+                # Mostly, there is an idle one, and nothing to wait for.
+                steps = pool.connect(**kwargs).__await__()
+                try:
+                    pending = next(steps)
+                except StopIteration as stop:
+                    connection: AsyncConnection = stop.value
+                else:
+                    give_up = partial(self._give_up, watch)
+                    connection = await go_on(steps, pending, give_up, self.terminate_connection)
+            except BaseException as exc:
+                attempt = watch.end()
+                if attempt is None or not isinstance(exc, Exception):
+                    raise
+                if attempt.stale and _is_over(exc, attempt):
+                    # It took one that had died while it was idle, and so did its listeners, or
+                    # SQLAlchemy, which tries three times. One less of these is there now.
+                    continue
+                if self._is_hooks(exc, attempt, pool):
+                    raise HookError("a listener to the pool's events has failed") from exc
+                raise
+            if watch.attempts and watch.end() and self.is_connection_closed(connection):
+                # A listener's own timeout has passed: a cancellation, by all that was known.
+                self.terminate_connection(connection)
+                continue
+            return connection
+
+    def _is_hooks(self, exc: Exception, attempt: Attempt, pool: AsyncEngine) -> bool:
+        """Whether a listener of the user's is to blame, and not the host."""
+        drivers = isinstance(exc, SQLAlchemyError) or _is_dialects(exc, pool)
+        drivers = drivers or self._driver.is_own(exc)
+        if not attempt.ready:
+            # Of "connect": it could not be set up.
+            return not drivers and not isinstance(exc, OSError)
+        if attempt.failed:
+            # Of "checkout".
+            code = self.sqlstate(exc) or ""
+            return not (attempt.broken or (drivers and code.startswith(_HOSTS_FAULTS)))
+        # SQLAlchemy has given up: they have refused each connection.
+        return attempt.refused and not attempt.broken and isinstance(exc, InvalidRequestError)
+
+    def _give_up(self, watch: Watch) -> None:
+        """Before SQLAlchemy parts in good order from what it is still setting up."""
+        for connection in list(watch.attempt.opened):
+            self._driver.abandon(connection)
 
     async def release_to_pool(
         self, connection: AsyncConnection, pool: AsyncEngine, /, **kwargs: Any
@@ -220,32 +304,45 @@ class SqlalchemyAdapter:
         if kwargs:
             raise TypeError(f"SQLAlchemy's close takes no arguments: {', '.join(sorted(kwargs))}")
         sync = connection.sync_connection
-        if sync is None or sync.closed or sync.engine is self._nowhere:
-            return
+        if sync is None or sync.engine is self._given_back:
+            raise ValueError("this connection was given back before")
+        driver = self._driver
         raw = self._raw(connection)
-        if raw is not None and self._driver.is_in_use(raw):
-            # By another task. The rollback would wait for it, without an end where that listens;
-            # and cancelled meanwhile, it would close the socket under it.
-            self.terminate_connection(connection)
-            return
         detached = raw is not None and sync.connection.is_detached
         try:
-            if raw is not None and self._driver.is_closed(raw):
-                # SQLAlchemy would not see that: where there is nothing to roll back it does not
-                # use the connection.
-                await connection.invalidate()
             if raw is None:
-                await connection.close()
+                if not sync.closed and sync.engine is not self._nowhere:
+                    # It was invalidated, and asks nobody.
+                    await cut_first(connection.close(), lambda: None)
+            elif driver.is_in_use(raw) or driver.is_closed(raw):
+                # By another task: the rollback would wait for it, without an end where that
+                # listens; and cancelled meanwhile, it would close the socket under it. Or it is
+                # broken, which SQLAlchemy would not see: where there is nothing to roll back it
+                # does not use it.
+                self.terminate_connection(connection)
+            elif driver.is_left_open(raw) and not sync.in_transaction():
+                closing = self._close_after_rollback(connection, raw)
+                await cut_first(closing, partial(driver.abandon, raw))
             else:
-                await cut_first(connection.close(), partial(self._driver.abandon, raw))
-            if detached:
-                # By its user; over psycopg, SQLAlchemy leaves such a connection open.
-                self._driver.terminate(raw)
+                await cut_first(connection.close(), partial(driver.abandon, raw))
         except BaseException as exc:
             self.terminate_connection(connection)
             # A rollback that failed on a broken connection is done all the same.
             if not isinstance(exc, DBAPIError | OSError):
                 raise
+        finally:
+            sync.engine = self._given_back
+            if detached:
+                # By its user; over psycopg, SQLAlchemy leaves such a connection open.
+                driver.terminate(raw)
+
+    async def _close_after_rollback(self, connection: AsyncConnection, raw: Any) -> None:
+        """Where the user has begun a transaction past SQLAlchemy. Over asyncpg that would leave it
+        to the next user."""
+        try:
+            await self._driver.roll_back(raw)
+        finally:
+            await connection.close()
 
     def terminate_connection(self, connection: AsyncConnection, /) -> None:
         sync = connection.sync_connection
@@ -255,20 +352,17 @@ class SqlalchemyAdapter:
             raw = self._raw(connection)
             if raw is not None:
                 self._driver.terminate(raw)
-            # It may have none left, and yet its place: where it was cancelled while it was reset.
+            # It may have none left, and yet its slot: where it was cancelled while it was reset.
             entry = sync.connection
             if not entry.is_detached:
-                # Frees its place in the pool, and without a greenlet, unlike `invalidate` alone.
+                # Frees its slot in the pool, and without a greenlet, unlike `invalidate` alone.
                 entry.detach()
             # A transaction that was begun cannot be committed any more, only rolled back. Were the
             # connection closed, `commit` and the end of `async with connection.begin()` would do
             # nothing, and raise nothing.
             sync.invalidate()
-        # After a rollback SQLAlchemy would connect anew, in a place that nobody has counted.
+        # After a rollback SQLAlchemy would connect anew, in a slot that nobody has counted.
         sync.engine = self._nowhere
-
-    def end_block(self, connection: AsyncConnection, exc: BaseException | None, /) -> None:
-        """What was not committed is rolled back when the connection is given back."""
 
     async def fetch_scalar(self, connection: AsyncConnection, query: str, /) -> object:
         # Past SQLAlchemy: one round trip and no transaction, whatever isolation level or
@@ -287,6 +381,10 @@ class SqlalchemyAdapter:
         raw = self._raw(connection)
         return raw is None or self._driver.is_closed(raw)
 
+    def in_recovery(self, connection: AsyncConnection, /) -> bool | None:
+        raw = self._raw(connection)
+        return None if raw is None else self._driver.in_recovery(raw)
+
     def _raw(self, connection: AsyncConnection) -> Any:
         """The driver's connection; None where there is none, or not any more."""
         sync = connection.sync_connection
@@ -301,22 +399,37 @@ def _refuse() -> NoReturn:
     raise ResourceClosedError("the pool manager has terminated this connection")
 
 
-def _sizes(options: dict[str, Any]) -> tuple[dict[str, int], int | None]:
-    """The sizes to give to SQLAlchemy, and the most connections that they allow."""
+def _terminate(reserved: ReservedConnection) -> None:
+    reserved.terminate()
+
+
+def _is_over(exc: Exception, attempt: Attempt) -> bool:
+    """Whether what a listener raised on a broken connection, or that SQLAlchemy has tried often
+    enough, ended the acquire; not that it could not connect."""
+    return (attempt.failed and attempt.broken) or isinstance(exc, InvalidRequestError)
+
+
+def _is_dialects(exc: BaseException, pool: AsyncEngine) -> bool:
+    """Whether it is what SQLAlchemy makes of a driver's error, to wrap it later."""
+    return isinstance(exc, pool.dialect.loaded_dbapi.Error)
+
+
+def _poolclass(options: dict[str, Any]) -> type[QueuePool | NullPool]:
     poolclass = options.get("poolclass") or AsyncAdaptedQueuePool
     if not isinstance(poolclass, type) or not issubclass(poolclass, QueuePool | NullPool):
         raise ValueError(
             "poolclass must be AsyncAdaptedQueuePool, NullPool, or derived from one of them: the"
-            " monitor needs a connection of its own"
+            " others keep one connection for all, or fail where a second one is taken"
         )
+    return poolclass
+
+
+def _slots(poolclass: type[QueuePool | NullPool], options: dict[str, Any]) -> int | None:
+    """The most connections that a pool of these options ever holds; None: no limit."""
     if not issubclass(poolclass, QueuePool):
-        return {}, None
+        return None
     size, overflow = (options.get(name, default) for name, default in _SIZES.items())
     for name, value, least in (("pool_size", size, 0), ("max_overflow", overflow, -1)):
         if not isinstance(value, int) or value < least:
             raise ValueError(f"{name} must be a whole number, at least {least}: {value!r}")
-    if size == 0 or overflow == -1:
-        return {}, None
-    # Not the pool's size: so many connections it keeps when nobody uses them, and the monitor
-    # never gives its own back.
-    return {"max_overflow": overflow + 1}, size + overflow + 1
+    return None if size == 0 or overflow == -1 else size + overflow

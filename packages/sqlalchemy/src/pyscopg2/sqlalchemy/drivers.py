@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
-import os
-import re
-import socket
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import urlencode
 
-from pyscopg2.core.demands import supported, take_settings
-from pyscopg2.core.hangup import hung_up
-from pyscopg2.core.tls import take_system_context
-from pyscopg2.sqlalchemy.cancellation import cut_first
+from pyscopg2.core.adapter.asyncpg.arguments import asyncpg_arguments
+from pyscopg2.core.adapter.cutting import cut_first
+from pyscopg2.core.adapter.hangup import hung_up, shut_down
+from pyscopg2.core.adapter.refusals import refusal_sqlstate
+from pyscopg2.sqlalchemy.reserved import (
+    AsyncpgReserved,
+    PsycopgReserved,
+    asyncpg_in_recovery,
+    psycopg_in_recovery,
+    terminate_asyncpg,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,38 +26,17 @@ if TYPE_CHECKING:
     import asyncpg
     import psycopg
 
+    from pyscopg2.core.adapter import ReservedConnection
     from pyscopg2.core.dsn import Target
-
-_KNOWN_TO_ASYNCPG = {
-    "application_name",
-    "connect_timeout",
-    "gsslib",
-    "krbsrvname",
-    "options",
-    "replication",
-    "ssl_max_protocol_version",
-    "ssl_min_protocol_version",
-    "sslcert",
-    "sslcrl",
-    "sslkey",
-    "sslmode",
-    "sslnegotiation",
-    "sslpassword",
-    "sslrootcert",
-}
-"""Of libpq's parameters, those that have an effect. The server sees some of them."""
 
 _FROM_THE_DIALECT = frozenset({"prepared_statement_cache_size", "prepared_statement_name_func"})
 """Arguments of asyncpg's connect that SQLAlchemy's dialect for it adds."""
 
-_REFUSALS = {
-    re.compile(r"FATAL: +password authentication failed for user "): "28P01",
-    re.compile(r"FATAL: +(no pg_hba\.conf entry for|pg_hba\.conf rejects connection for)"): "28000",
-    re.compile(r'FATAL: +role ".*" (does not exist|is not permitted to log in)'): "28000",
-    re.compile(r'FATAL: +database ".*" does not exist'): "3D000",
+_OF_A_QUERY = {
+    "asyncpg": ("command_timeout", "connection_class", "record_class"),
+    "psycopg": ("context", "cursor_factory", "prepare_threshold", "row_factory"),
 }
-"""libpq keeps the SQLSTATE of a failed connect to itself, so psycopg gives only what the server
-said; in another language than English it is not understood."""
+"""Arguments of the drivers' connects that say how users' queries are made and read."""
 
 _IDLE = 0
 """Of `psycopg.pq.TransactionStatus`, without importing a driver that may not be there."""
@@ -74,6 +55,22 @@ class Driver(Protocol):
 
         The user's ``own`` go first.
         """
+        ...
+
+    def to_reserve(self, own: Mapping[str, Any], /) -> dict[str, Any]:
+        """Of the user's ``own`` arguments, those for a connection that no query of theirs sees."""
+        ...
+
+    async def reserved(self, connection: Any, /, *, own: bool) -> ReservedConnection:
+        """The same connection, for a monitor. ``own``: the user's creator has made it."""
+        ...
+
+    def in_recovery(self, connection: Any, /) -> bool | None:
+        """As `pyscopg2.core.adapter.TellsRecovery`."""
+        ...
+
+    def is_own(self, exc: BaseException, /) -> bool:
+        """Whether the driver has raised it."""
         ...
 
     def known_arguments(self) -> set[str]:
@@ -101,6 +98,12 @@ class Driver(Protocol):
         """Whether a task waits for it, as far as the driver lets others wait meanwhile."""
         ...
 
+    def is_left_open(self, connection: Any, /) -> bool:
+        """Whether a transaction is open that SQLAlchemy, which did not begin it, does not end."""
+        ...
+
+    async def roll_back(self, connection: Any, /) -> None: ...
+
     async def fetch_scalar(self, connection: Any, query: str, /) -> object:
         """Outside of a transaction, unless one is open: one round trip."""
         ...
@@ -116,38 +119,39 @@ class AsyncpgDriver:
     extra_params = True
 
     def connect_args(self, target: Target, own: Mapping[str, Any], /) -> dict[str, Any]:
-        params = supported(target, _KNOWN_TO_ASYNCPG)
-        arguments: dict[str, Any] = {
-            "host": target.hostaddr or target.host,
-            "port": target.port,
-            "user": target.user,
-            # Not None: asyncpg would look for one, in places and by rules of its own.
-            "password": target.password or "",
-            "database": target.dbname,
-            # Of one host there is nothing to choose, whatever the environment says.
-            "target_session_attrs": "any",
-        }
-        connect_timeout = params.pop("connect_timeout", None)
-        if connect_timeout is not None and int(connect_timeout) > 0:
-            arguments["timeout"] = int(connect_timeout)
-        settings = take_settings(params)
-        context = take_system_context(params)  # to asyncpg, a file's name
-        if context is not None:
-            arguments["ssl"] = context
-        if params:
-            arguments["dsn"] = f"postgresql://?{urlencode(params)}"
-        settings |= own.get("server_settings") or {}
-        return {**arguments, **own, "server_settings": settings}
+        return asyncpg_arguments(target, own)
+
+    def to_reserve(self, own: Mapping[str, Any], /) -> dict[str, Any]:
+        kept = _without(own, *_OF_A_QUERY["asyncpg"], *_FROM_THE_DIALECT)
+        # The dialect's arguments are for those behind a PgBouncer, where the next query may meet
+        # another server's statements, or somebody else's by that name.
+        cached = own.get("prepared_statement_cache_size", 1)
+        if own.get("prepared_statement_name_func") is not None or not cached:
+            kept["statement_cache_size"] = 0
+        return kept
+
+    async def reserved(
+        self, connection: asyncpg.Connection[Any], /, *, own: bool
+    ) -> AsyncpgReserved:
+        if own:
+            await connection.reset_type_codec("text", schema="pg_catalog")
+        return AsyncpgReserved(connection)
+
+    def in_recovery(self, connection: asyncpg.Connection[Any], /) -> bool | None:
+        return asyncpg_in_recovery(connection)
+
+    def is_own(self, exc: BaseException, /) -> bool:
+        return _is_of("asyncpg", exc)
 
     def known_arguments(self) -> set[str]:
         connect = import_module("asyncpg").connect
         return _keywords(connect) | _FROM_THE_DIALECT
 
     def terminate(self, connection: asyncpg.Connection[Any], /) -> None:
-        connection.terminate()
+        terminate_asyncpg(connection)
 
     def abandon(self, connection: asyncpg.Connection[Any], /) -> None:
-        connection.terminate()
+        terminate_asyncpg(connection)
 
     async def close(self, connection: asyncpg.Connection[Any], /) -> None:
         await connection.close()
@@ -157,6 +161,12 @@ class AsyncpgDriver:
 
     def is_in_use(self, connection: asyncpg.Connection[Any], /) -> bool:
         return False  # a second task gets an error at once
+
+    def is_left_open(self, connection: asyncpg.Connection[Any], /) -> bool:
+        return connection.is_in_transaction()
+
+    async def roll_back(self, connection: asyncpg.Connection[Any], /) -> None:
+        await connection.execute("ROLLBACK")
 
     async def fetch_scalar(self, connection: asyncpg.Connection[Any], query: str, /) -> object:
         return await connection.fetchval(query)
@@ -173,6 +183,24 @@ class PsycopgDriver:
     def connect_args(self, target: Target, own: Mapping[str, Any], /) -> dict[str, Any]:
         return {**target.to_kwargs(), "target_session_attrs": "any", **own}
 
+    def to_reserve(self, own: Mapping[str, Any], /) -> dict[str, Any]:
+        return {**_without(own, *_OF_A_QUERY["psycopg"]), "autocommit": True}
+
+    async def reserved(
+        self, connection: psycopg.AsyncConnection[Any], /, *, own: bool
+    ) -> PsycopgReserved:
+        if own:
+            # Where no transaction is open, psycopg asks the server for neither.
+            await connection.rollback()
+            await connection.set_autocommit(True)
+        return PsycopgReserved(connection, self.terminate)
+
+    def in_recovery(self, connection: psycopg.AsyncConnection[Any], /) -> bool | None:
+        return psycopg_in_recovery(connection)
+
+    def is_own(self, exc: BaseException, /) -> bool:
+        return _is_of("psycopg", exc)
+
     def known_arguments(self) -> set[str]:
         module = import_module("psycopg")
         libpq = {option.keyword.decode() for option in module.pq.Conninfo.get_defaults()}
@@ -182,8 +210,7 @@ class PsycopgDriver:
         if connection.closed:
             return
         # Whoever waits for its socket is woken when that is shut down, not when it is closed.
-        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(connection.fileno())) as own:
-            own.shutdown(socket.SHUT_RDWR)
+        shut_down(connection.fileno())
         # Not by its status, which is idle while somebody listens. Whoever has the lock, a COPY for
         # one, fails with the next step, and that closes the connection.
         if not self.is_in_use(connection):
@@ -205,6 +232,12 @@ class PsycopgDriver:
 
     def is_in_use(self, connection: psycopg.AsyncConnection[Any], /) -> bool:
         return connection.lock.locked()
+
+    def is_left_open(self, connection: psycopg.AsyncConnection[Any], /) -> bool:
+        return False  # its rollback ends whatever is open
+
+    async def roll_back(self, connection: psycopg.AsyncConnection[Any], /) -> None:
+        await connection.rollback()
 
     async def fetch_scalar(self, connection: psycopg.AsyncConnection[Any], query: str, /) -> object:
         fetching = self._fetch_scalar(connection, query)
@@ -236,8 +269,7 @@ class PsycopgDriver:
         if pgconn.needs_password:
             return "28P01"  # libpq had none to send
         # Of several addresses the last one counts, which comes first.
-        said = str(exc).partition("Multiple connection attempts failed")[0]
-        return next((code for refusal, code in _REFUSALS.items() if refusal.search(said)), None)
+        return refusal_sqlstate(str(exc).partition("Multiple connection attempts failed")[0])
 
 
 DRIVERS: Mapping[str, Driver] = {"asyncpg": AsyncpgDriver(), "psycopg": PsycopgDriver()}
@@ -266,6 +298,15 @@ def installed_driver() -> str:
 def _sqlstate(exc: BaseException) -> str | None:
     code = getattr(exc, "sqlstate", None)
     return code if isinstance(code, str) else None
+
+
+def _without(arguments: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in arguments.items() if name not in names}
+
+
+def _is_of(package: str, exc: BaseException) -> bool:
+    """Whether its class, or one that this is derived from, is of that package."""
+    return any(c.__module__.partition(".")[0] == package for c in type(exc).__mro__)
 
 
 def _keywords(function: Callable[..., object]) -> set[str]:

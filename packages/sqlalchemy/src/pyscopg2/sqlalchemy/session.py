@@ -6,7 +6,7 @@ from typing import Any, Generic, TypeVar, overload
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
-from pyscopg2.base import BasePoolManager
+from pyscopg2.base import BasePoolManager, WalPosition
 
 SessionT = TypeVar("SessionT", bound=AsyncSession)
 
@@ -29,7 +29,7 @@ class SessionMaker(Generic[SessionT]):
 
     The connection is acquired when the block is entered, kept through commits and rollbacks, and
     given back when the block ends: what was not committed is rolled back then, and the session
-    closed. So a block that holds a session holds a place in the pool, whether it uses it or not.
+    closed. So a block that holds a session holds a slot in the pool, whether it uses it or not.
 
     The session is an ordinary `AsyncSession`, or of your own class, and its methods mean what they
     always mean. It stays on its host: when that is lost, the next statement, flush or commit
@@ -85,6 +85,10 @@ class SessionMaker(Generic[SessionT]):
         fallback_master: bool | None = None,
         master_as_replica_weight: float | None = None,
         timeout: float | None = None,
+        *,
+        max_lag: float | None = None,
+        after: WalPosition | str | None = None,
+        patience: float | None = None,
     ) -> AbstractAsyncContextManager[SessionT]:
         """A session for one ``async with`` block; see `BasePoolManager.acquire` for the arguments
         and the errors."""
@@ -93,6 +97,9 @@ class SessionMaker(Generic[SessionT]):
             fallback_master=fallback_master,
             master_as_replica_weight=master_as_replica_weight,
             timeout=timeout,
+            max_lag=max_lag,
+            after=after,
+            patience=patience,
         )
 
     def master(self, timeout: float | None = None) -> AbstractAsyncContextManager[SessionT]:
@@ -104,9 +111,21 @@ class SessionMaker(Generic[SessionT]):
         fallback_master: bool | None = None,
         master_as_replica_weight: float | None = None,
         timeout: float | None = None,
+        *,
+        max_lag: float | None = None,
+        after: WalPosition | str | None = None,
+        patience: float | None = None,
     ) -> AbstractAsyncContextManager[SessionT]:
         """A session on a replica. A replica refuses writes; a master in its place does not."""
-        return self(True, fallback_master, master_as_replica_weight, timeout)
+        return self(
+            True,
+            fallback_master,
+            master_as_replica_weight,
+            timeout,
+            max_lag=max_lag,
+            after=after,
+            patience=patience,
+        )
 
     @asynccontextmanager
     async def begin(
@@ -115,13 +134,23 @@ class SessionMaker(Generic[SessionT]):
         fallback_master: bool | None = None,
         master_as_replica_weight: float | None = None,
         timeout: float | None = None,
+        *,
+        max_lag: float | None = None,
+        after: WalPosition | str | None = None,
+        patience: float | None = None,
     ) -> AsyncGenerator[SessionT]:
         """A session with a transaction begun: committed at the end of the block, or rolled back
         where that raises, as by `async_sessionmaker.begin`."""
-        async with (
-            self(read_only, fallback_master, master_as_replica_weight, timeout) as session,
-            session.begin(),
-        ):
+        made = self(
+            read_only,
+            fallback_master,
+            master_as_replica_weight,
+            timeout,
+            max_lag=max_lag,
+            after=after,
+            patience=patience,
+        )
+        async with made as session, session.begin():
             yield session
 
     @asynccontextmanager

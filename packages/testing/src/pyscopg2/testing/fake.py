@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pyscopg2.core.adapter import Adapter
+from pyscopg2.core.adapter import Adapter, Reserves, TellsRecovery
 from pyscopg2.core.dsn import Target
 from pyscopg2.testing.fake_server import FakeError, FakeFlow, FakeServer, is_write
 
@@ -43,6 +43,8 @@ class FakeConnection:
         self.address = address
         self.server = flow.server
         self.is_in_transaction = False
+        self.in_recovery: bool | None = None
+        """What the server has told by itself, with its last answer."""
         self._flow = flow
         self._quirks = quirks
         self._uncommitted: list[str] = []
@@ -113,11 +115,12 @@ class FakeConnection:
     async def _ask(self, text: str) -> None:
         try:
             await self._flow.round_trip(text, self._quirks.cancel_delay)
+            self.in_recovery = self.server.in_recovery
         finally:
             self._noticed = self._flow.is_closed
 
     def _apply(self) -> None:
-        self.server.writes += self._uncommitted
+        self.server.writes.extend(self._uncommitted)
         self._forget()
 
     def _forget(self) -> None:
@@ -139,7 +142,7 @@ class FakePool:
         self.is_closed = False
         self._network = network
         self._quirks = quirks
-        self._places = asyncio.Semaphore(max_size)
+        self._slots = asyncio.Semaphore(max_size)
         self._taken = 0
         self._nobody_out = asyncio.Event()
 
@@ -165,20 +168,20 @@ class FakePool:
             raise
 
     async def acquire(self, *, timeout: float | None = None) -> FakeConnection:
-        """Take a connection: an idle one without suspending, or a new one, or wait for a place.
+        """Take a connection: an idle one without suspending, or a new one, or wait for a slot.
 
         `TimeoutError` after ``timeout`` seconds. `FakeError`: the pool is closed, or what the
         host said. `OSError`: the host is down.
         """
         async with asyncio.timeout(timeout):
-            await self._places.acquire()
+            await self._slots.acquire()
             self._taken += 1
             self._nobody_out.clear()
             try:
                 self._raise_if_closed()
                 connection = self._pop_idle() or await self._open()
             except BaseException:
-                self._free_place()
+                self._free_slot()
                 raise
         self.out[connection] = None
         return connection
@@ -186,7 +189,7 @@ class FakePool:
     async def release(self, connection: FakeConnection) -> None:
         """Give a connection back: reset it first, drop it where it is closed.
 
-        A reset that fails or is cancelled closes the connection, and is raised; the place is free
+        A reset that fails or is cancelled closes the connection, and is raised; the slot is free
         in any case. `FakeError`: the connection is not out, or is being given back already.
         """
         if connection not in self.out:
@@ -205,7 +208,7 @@ class FakePool:
                 connection.terminate()
             if not connection.is_closed:
                 self.idle.append(connection)
-            self._free_place()
+            self._free_slot()
 
     async def close(self) -> None:
         """Wait for the connections that are out, then close all: hangs on a silent host."""
@@ -220,7 +223,7 @@ class FakePool:
                 self.idle.remove(connection)
 
     def terminate(self) -> None:
-        """Cut every connection off, and wake those who wait for a place, with an error.
+        """Cut every connection off, and wake those who wait for a slot, with an error.
 
         A connect that is pending goes on, and fails when it is answered.
         """
@@ -230,7 +233,7 @@ class FakePool:
         self.idle.clear()
         self._nobody_out.set()
         for _ in range(self.max_size):
-            self._places.release()
+            self._slots.release()
 
     async def _open(self) -> FakeConnection:
         flow = await self._network.connect(self.address, self._quirks.cancel_delay)
@@ -248,11 +251,11 @@ class FakePool:
             connection.terminate()
         return None
 
-    def _free_place(self) -> None:
+    def _free_slot(self) -> None:
         self._taken -= 1
         if not self._taken:
             self._nobody_out.set()
-        self._places.release()
+        self._slots.release()
 
     def _raise_if_closed(self) -> None:
         if self.is_closed:
@@ -343,12 +346,16 @@ class FakeNetwork:
             raise AssertionError("not closed: " + ", ".join(self.leftovers))
 
 
-class FakeAdapter:
-    """The `Adapter` of the fake driver.
+class PooledFakeAdapter:
+    """The `Adapter` of the fake driver, without any verb that adapters may add: the monitor takes
+    its connection from the pool.
 
     Pool options: ``min_size`` (1) and ``max_size`` (10), the user's numbers: each pool has one
     more. `acquire_from_pool` takes ``timeout``, in seconds.
     """
+
+    room = 1
+    """Connections that a pool has beyond the user's numbers."""
 
     def __init__(self, network: FakeNetwork, quirks: FakeQuirks | None = None) -> None:
         self.network = network
@@ -359,9 +366,9 @@ class FakeAdapter:
 
     async def create_pool(self, target: Target, /, **options: Any) -> FakePool:
         min_size, max_size = _pool_sizes(**options)
-        pool = FakePool(self.network, target, self.quirks, max_size + 1)
+        pool = FakePool(self.network, target, self.quirks, max_size + self.room)
         self.network.pools.append(pool)
-        await pool.fill(min_size + 1)
+        await pool.fill(min_size + self.room)
         return pool
 
     def close_pool(self, pool: FakePool, /) -> Awaitable[None]:
@@ -396,14 +403,47 @@ class FakeAdapter:
     def sqlstate(self, exc: BaseException, /) -> str | None:
         return exc.sqlstate if isinstance(exc, FakeError) else None
 
-    def get_pool_freesize(self, pool: FakePool, /) -> int:
-        return pool.free_size
-
     def get_pool_maxsize(self, pool: FakePool, /) -> int | None:
         return pool.max_size
 
     def is_connection_closed(self, connection: FakeConnection, /) -> bool:
         return connection.is_closed
+
+
+class FakeReserved:
+    """The fake driver's `ReservedConnection`."""
+
+    def __init__(self, connection: FakeConnection) -> None:
+        self.connection = connection
+
+    def __repr__(self) -> str:
+        return f"<FakeReserved {self.connection!r}>"
+
+    def fetch_scalar(self, query: str, /) -> Awaitable[object]:
+        return self.connection.fetch_scalar(query)
+
+    def in_recovery(self) -> bool | None:
+        return self.connection.in_recovery
+
+    def is_closed(self) -> bool:
+        return self.connection.is_closed
+
+    def terminate(self) -> None:
+        self.connection.terminate()
+
+
+class FakeAdapter(PooledFakeAdapter):
+    """The same with a reserved connection apart from the pool, which has the user's numbers."""
+
+    room = 0
+
+    async def reserve(self, target: Target, /, **options: Any) -> FakeReserved:
+        _pool_sizes(**options)
+        flow = await self.network.connect(target.address, self.quirks.cancel_delay)
+        return FakeReserved(FakeConnection(flow, target.address, self.quirks))
+
+    def in_recovery(self, connection: FakeConnection, /) -> bool | None:
+        return connection.in_recovery
 
 
 def _pool_sizes(*, min_size: int = 1, max_size: int = 10) -> tuple[int, int]:
@@ -413,3 +453,5 @@ def _pool_sizes(*, min_size: int = 1, max_size: int = 10) -> tuple[int, int]:
 
 
 _conforms: type[Adapter[FakePool, FakeConnection]] = FakeAdapter
+_reserves: type[Reserves] = FakeAdapter
+_tells: type[TellsRecovery[FakeConnection]] = FakeAdapter

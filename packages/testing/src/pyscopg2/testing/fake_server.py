@@ -2,8 +2,11 @@
 
 import asyncio
 import enum
+import itertools
 from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from pyscopg2.core.wal import parse_lsn
 
 FULL = "53300"
 STARTING = "57P03"
@@ -11,6 +14,9 @@ WRONG_PASSWORD = "28P01"
 UNKNOWN_DATABASE = "3D000"
 
 WRITING = ("insert", "update", "delete", "merge", "truncate", "create", "drop", "alter", "write")
+
+SEGMENT_SIZE = 16 * 1024 * 1024
+"""Bytes of a segment of the write-ahead log."""
 
 _MESSAGES = {
     FULL: "sorry, too many clients already",
@@ -69,13 +75,33 @@ class FakeServer:
     in_recovery: bool = False
     """A standby. Setting it keeps the connections, as behind a proxy; `demote` breaks them."""
     read_only: bool = False
-    """``default_transaction_read_only`` of a primary."""
+    """``default_transaction_read_only`` of a primary, in its own configuration."""
+    login_is_read_only: bool = False
+    """The same, set for the login."""
+    timeline_told: int | None = None
+    """What a standby tells of its timeline, where that is an older one than it is on."""
     latency: float = 0.001
     timeline: int = 1
     system_identifier: int = 7412345678901234567
     lsn: str | None = "0/3000148"
+    """Written by a primary, replayed by a standby."""
+    insert_lsn: str | None = None
+    """Of a primary; None: the same as `lsn`."""
+    flush_lsn: str | None = None
+    """Of a primary; None: the same as `lsn`."""
+    snapshot: int = 0
+    """Another number stands for other transactions that are done."""
+    wal_writer_delay: str = "200ms"
+    tells_receiver: bool = True
+    """A standby tells which timeline it receives: the login may know."""
     refuse_connects: str | None = None
     """SQLSTATE of every connect: `FULL`, `STARTING`, `WRONG_PASSWORD`, `UNKNOWN_DATABASE`, …"""
+    refuse_connects_after: int | None = None
+    """So many connections may be open; more are refused, as `FULL`. None: no limit."""
+    round_trips: int = 1
+    """That a connect takes."""
+    address: str | None = None
+    """What it knows as its own, as ``host:port``; None: it does not tell."""
     silent_to_connects: bool = False
     """New connects get no answer until `up`, as behind a firewall that drops them; the connections
     that are open live on."""
@@ -93,6 +119,8 @@ class FakeServer:
     log: list[LogEntry] = field(default_factory=list[LogEntry], init=False)
     """All that was sent: ``connect``, ``reset``, ``commit``, ``rollback``, ``close`` or the SQL."""
     state: State = field(default=State.UP, init=False)
+    started_at: int = field(default_factory=itertools.count(1).__next__, init=False)
+    """Of its postmaster, in microseconds: no two have the same."""
     flows: "dict[FakeFlow, None]" = field(default_factory=dict["FakeFlow", None], init=False)
     """The clients' connections, also those that are still being opened; in order."""
 
@@ -113,7 +141,7 @@ class FakeServer:
     @property
     def transaction_read_only(self) -> bool:
         """Whether writes fail."""
-        return self.in_recovery or self.read_only
+        return self.in_recovery or self.read_only or self.login_is_read_only
 
     def up(self) -> None:
         """Accept connects and answer again, whatever was wrong."""
@@ -179,11 +207,15 @@ class FakeServer:
         flow = FakeFlow(self)
         self.flows[flow] = None
         try:
-            await flow.round_trip("connect", cancel_delay)
+            for _ in range(self.round_trips):
+                await flow.round_trip("connect", cancel_delay)
             if self.state is State.DOWN:
                 raise ConnectionRefusedError(f"{self.name}: connection refused")
             if self.refuse_connects is not None:
                 raise FakeError.of(self.refuse_connects)
+            most = self.refuse_connects_after
+            if most is not None and self.backends >= most:
+                raise FakeError.of(FULL)
         except BaseException:
             flow.close()
             raise
@@ -198,7 +230,7 @@ class FakeServer:
         if "pg_is_in_recovery" in text:
             if self.refuse_rich_probe is not None:
                 raise FakeError.of(self.refuse_rich_probe)
-            return self._rich_answer()
+            return self._position() if "'standby'" in text else self._rich_answer()
         if is_write(query) and self.transaction_read_only:
             raise FakeError.of("25006")
         answer = self.answers.get(query, 1)
@@ -207,14 +239,36 @@ class FakeServer:
         return answer
 
     def _rich_answer(self) -> str:
+        setting = "server" if self.read_only else "login" if self.login_is_read_only else "off"
+        told = self.timeline if self.timeline_told is None else self.timeline_told
         fields = (
             "t" if self.in_recovery else "f",
-            "on" if self.transaction_read_only else "off",
+            "off" if self.in_recovery else setting,
             self.lsn or "-",
-            "-" if self.in_recovery else str(self.timeline),
+            str(told if self.in_recovery else self.timeline),
             str(self.system_identifier),
+            str(self.started_at),
+            self.address or "-",
+            self._standby_state() if self.in_recovery else self._wal_state(),
         )
         return " ".join(fields)
+
+    def _position(self) -> str:
+        """The answer to the position query."""
+        if self.in_recovery:
+            return "standby"
+        insert, offset, block_size, *_ = self._wal_state().split(",")
+        return f"{self.system_identifier} {self.timeline:08X} {insert} {offset} {block_size}"
+
+    def _standby_state(self) -> str:
+        return str(self.timeline) if self.tells_receiver else "-"
+
+    def _wal_state(self) -> str:
+        written = self.lsn or "0/0"
+        insert = self.insert_lsn or written
+        offset = parse_lsn(insert) % SEGMENT_SIZE
+        flush = self.flush_lsn or written
+        return f"{insert},{offset},8192,{flush},{self.snapshot},{self.wal_writer_delay}"
 
 
 def is_write(query: str) -> bool:

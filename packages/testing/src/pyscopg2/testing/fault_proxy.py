@@ -7,6 +7,9 @@ import asyncio
 import contextlib
 import socket
 import struct
+from collections import deque
+from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import Protocol, Self, cast, final
 
@@ -36,8 +39,11 @@ class FaultProxy:
     Leaving the block ends all flows; the server and the clients see them reset.
     """
 
-    def __init__(self, server: Addressed) -> None:
+    def __init__(self, server: Addressed, *, delay: float = 0.0) -> None:
+        """:param delay: seconds by which all that passes is held back, in each direction: half of
+        a round trip. To accept a connection takes no time."""
         self._target = server
+        self._delay = delay
         self._flows: set[_Flow] = set()
         self._listener: socket.socket | None = None
         self._port = 0
@@ -111,7 +117,7 @@ class FaultProxy:
             client, _ = listener.accept()
         except BlockingIOError:
             return  # the client has left already
-        self._flows.add(_Flow(client, self._target, self._flows.discard))
+        self._flows.add(_Flow(client, self._target, self._flows.discard, self._delay))
 
 
 class _Forget(Protocol):
@@ -121,7 +127,10 @@ class _Forget(Protocol):
 class _Flow:
     """One client's connection, and the one to the server that belongs to it."""
 
-    def __init__(self, client: socket.socket, target: Addressed, forget: _Forget) -> None:
+    def __init__(
+        self, client: socket.socket, target: Addressed, forget: _Forget, delay: float
+    ) -> None:
+        self.delay = delay
         self._target = target
         self._forget = forget
         self.client = _End(self)
@@ -183,6 +192,8 @@ class _End(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._early = bytearray()
         """What is to be written when the connection is there."""
+        self._late: deque[tuple[float, Callable[[], None]]] = deque()
+        """What is held back, and until when, on the event loop's clock."""
 
     @property
     def is_lost(self) -> bool:
@@ -199,21 +210,37 @@ class _End(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if not self._flow.silent:
-            self._flow.peer(self).write(data)
+            self._pass_on(partial(self._flow.peer(self).write, data))
 
     def eof_received(self) -> bool:
         if not self._flow.silent:
-            self._flow.peer(self).finish()
+            self._pass_on(self._flow.peer(self).finish)
         return self._flow.silent
+
+    def _pass_on(self, act: Callable[[], None]) -> None:
+        """Now, or after the flow's delay, in order."""
+        if not self._flow.delay:
+            act()
+            return
+        loop = asyncio.get_running_loop()
+        self._late.append((loop.time() + self._flow.delay, act))
+        if len(self._late) == 1:
+            loop.call_at(self._late[0][0], self._pass_late)
+
+    def _pass_late(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._late and self._late[0][0] <= loop.time():
+            act = self._late.popleft()[1]
+            if not self._flow.silent:
+                act()
+        if self._late:
+            loop.call_at(self._late[0][0], self._pass_late)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         if not self._flow.silent:
             peer = self._flow.peer(self)
-            if exc is None:
-                peer.finish()
-            else:
-                peer.reset()
+            self._pass_on(peer.finish if exc is None else peer.reset)
         self._flow.end_reached()
 
     def pause_writing(self) -> None:

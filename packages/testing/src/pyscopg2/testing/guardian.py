@@ -37,6 +37,7 @@ _VERB_TIMEOUT = 10.0
 _CLEANING_TIMEOUT = 15.0
 _PAUSE = 0.01
 _OWNER_CHECK = 0.5
+_END = "\n"
 _IPC_RMID = 0
 _AT_REST = (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
 
@@ -117,6 +118,9 @@ class Guardian:
         assert stdin is not None
         assert stdout is not None
         with contextlib.suppress(BrokenPipeError):
+            # Said as well: a process that was forked meanwhile may hold a copy of the pipe, which
+            # has no end then.
+            stdin.write(_END)
             stdin.close()
         with stdout:
             lines = stdout.read().splitlines()
@@ -312,7 +316,7 @@ def _tell(number: int, value: str = "", error: str = "") -> None:
 
 
 def _serve(warden: _Warden, owner: int) -> None:
-    """Do what the pipe asks for until it closes, or until the owner is dead.
+    """Do what the pipe asks for until it says that this is all, or closes, or the owner is dead.
 
     Looking at the owner as well: a process that it forked may hold the pipe open.
     """
@@ -326,6 +330,8 @@ def _serve(warden: _Warden, owner: int) -> None:
             return
         *requests, received = (received + chunk).split(b"\n")
         for line in requests:
+            if not line:
+                return
             request: dict[str, Any] = json.loads(line)
             verbs = {"freeze": warden.freeze, "thaw": warden.thaw, "kill": warden.kill}
             try:

@@ -1,4 +1,4 @@
-"""Fixtures for pytest: real PostgreSQL clusters.
+"""For pytest: fixtures of real PostgreSQL clusters, and what the contracts' runs tell at their end.
 
 pytest loads this module in every run of everybody who has the package installed. So it imports
 nothing but pytest until a fixture is used: the extra ``cluster`` may not be there.
@@ -17,6 +17,33 @@ if TYPE_CHECKING:
 
     from pyscopg2.testing.cluster import LocalCluster
     from pyscopg2.testing.postgres import AccountMode, PostgresBinaries
+
+
+# What is asserted there is shown as in tests of one's own. Before they are imported.
+pytest.register_assert_rewrite(
+    "pyscopg2.testing.bench",
+    "pyscopg2.testing.contract",
+    "pyscopg2.testing.contracts",
+    "pyscopg2.testing.manager_contract",
+)
+
+_GAP = "pyscopg2-gap"
+"""As in `contracts.gaps`, which is not imported here."""
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What the users of the adapters that were tested lose, as these have declared."""
+    gaps = {
+        value
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        for name, value in getattr(report, "user_properties", ())
+        if name == _GAP
+    }
+    if gaps:
+        terminalreporter.section("what users of these drivers lose")
+        for gap in sorted(gaps):
+            terminalreporter.line(gap)
 
 
 class MakeLocalCluster(Protocol):

@@ -3,7 +3,7 @@
 Everything that a coroutine can wait for by `asyncio.sleep`, `asyncio.timeout` or
 `loop.call_later` happens in the same order as on a real loop, at the same times of
 `loop.time()`, and the same way in every run. Code under test has to read `loop.time()`, not
-`time.monotonic()`.
+`time.monotonic()`. The core's clock for durations shows the same time while such a loop runs.
 """
 
 import asyncio
@@ -13,6 +13,8 @@ from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Executor
 from contextvars import Context
 from typing import Any, TypeVar, TypeVarTuple
+
+from pyscopg2.core.timing import stopwatch
 
 ResultT = TypeVar("ResultT")
 ArgsT = TypeVarTuple("ArgsT")
@@ -113,6 +115,13 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self._virtual.now
+
+    def run_forever(self) -> None:
+        others, stopwatch.clock = stopwatch.clock, self.time
+        try:
+            super().run_forever()
+        finally:
+            stopwatch.clock = others
 
     def watch(self, look: Callable[[bool], object] | None) -> None:
         """Have ``look(idle)`` called between any two turns of the loop; None ends that.

@@ -1,0 +1,1 @@
+"""How a request gets a connection, and how it comes back."""

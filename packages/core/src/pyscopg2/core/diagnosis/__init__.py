@@ -1,0 +1,1 @@
+"""What errors mean, and how they are said."""

@@ -1,0 +1,1 @@
+"""Each host's watch."""

@@ -1,0 +1,1 @@
+"""Clocks, timers, and work that nobody waits for."""

@@ -1,0 +1,152 @@
+"""What a replay position proves: until when everything committed is in it.
+
+A commit that was done before the moment *t* is in what a standby has replayed up to R, where
+
+- R has reached the *insert* LSN that the primary told when it was asked at *t* or later: what is
+  committed before was inserted before; or
+- R has reached the *flush* LSN that it told when it was asked at *t* plus three times its
+  ``wal_writer_delay``, or later: so long it takes at most until an asynchronous commit is flushed
+  (manual, 28.4 "Asynchronous Commit"), and others are flushed before they are done; or
+- one of these holds for an earlier moment, and nothing was committed from then until *t*: the
+  primary's snapshot was the same (manual, 9.28 "System Information Functions").
+
+The insert LSN alone is not enough: while a transaction is open that has written, on a primary that
+is quiet otherwise, no standby reaches it. Nor is the flush LSN: an asynchronous commit is not
+flushed yet. All moments are of one clock, our own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from pyscopg2.core.topology.role_query import Answer
+
+MEMORY = 3600.0
+"""Seconds after which a sample is forgotten: a standby that is further behind proves nothing."""
+
+SPARSITY = 0.05
+"""Older samples are kept this part of their age apart, or little more: what is proven of a standby
+that is far behind may be a tenth too old."""
+
+CAPACITY = 256
+"""Samples that may be kept before those that are too close are dropped, some 100 bytes each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What a primary told of its log, once or several times with nothing new."""
+
+    insert: int
+    """Where the next record will be written, in bytes."""
+    flush: int
+    """Up to where the log is on disk, in bytes."""
+    snapshot: int
+    """Stands for the transactions that are done: while it is the same, nothing was committed."""
+    flush_delay: float
+    """Seconds after which an asynchronous commit is flushed at the latest."""
+    told_at: float
+    """When it had told this for the first time, on `stopwatch.clock`."""
+    asked_at: float
+    """When it was asked for the last time and told this: before the question was sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class LsnClock:
+    """The samples of one primary, on one timeline. Of another timeline they prove nothing."""
+
+    system: int
+    timeline: int
+    began_at: int
+    """The first insert LSN of this timeline that was seen: the timeline began before it."""
+    samples: tuple[Sample, ...]
+    """The newest last; their positions never go back."""
+
+    def add(self, sample: Sample) -> LsnClock:
+        """The clock with one sample more. One that is older than the newest changes nothing."""
+        last = self.samples[-1]
+        if sample.asked_at <= last.asked_at:
+            return self
+        if sample.insert < last.insert or sample.flush < last.flush:
+            # It crashed, and what it had not flushed is gone: positions are given a second time.
+            return replace(self, samples=(sample,))
+        if _told(sample) == _told(last):
+            again = replace(sample, told_at=last.told_at)
+            return replace(self, samples=(*self.samples[:-1], again))
+        samples = (*self.samples, sample)
+        return replace(self, samples=_thinned(samples) if len(samples) > CAPACITY else samples)
+
+    def proves(self, replayed: int) -> float:
+        """Everything that was committed before this moment is in what was replayed so far; minus
+        infinity where nothing is known to be."""
+        samples = self.samples
+        proven = -math.inf
+        reached = _newest(samples, lambda sample: sample.insert <= replayed)
+        if reached is not None:
+            proven = samples[_same_snapshot(samples, reached)].asked_at
+        flushed = _newest(samples, lambda sample: sample.flush <= replayed)
+        if flushed is None or flushed == reached:
+            return proven
+        until = samples[flushed].asked_at - samples[flushed].flush_delay
+        proven = max(proven, until)
+        told = _newest(samples, lambda sample: sample.told_at <= until)
+        if told is not None:
+            proven = max(proven, samples[_same_snapshot(samples, told)].asked_at)
+        return proven
+
+    def covers(self, replayed: int, lsn: int) -> bool:
+        """Whether what was committed before the primary was at ``lsn`` is in what was replayed."""
+        if replayed >= lsn:
+            return True
+        flushed = _newest(self.samples, lambda sample: sample.flush <= replayed)
+        if flushed is None:
+            return False
+        until = self.samples[flushed].asked_at - self.samples[flushed].flush_delay
+        return any(each.insert >= lsn and each.told_at <= until for each in self.samples)
+
+
+def advance(
+    clock: LsnClock | None, answer: Answer, asked_at: float, told_at: float
+) -> LsnClock | None:
+    """A host's clock after one more answer; None where it is no primary, or does not tell."""
+    wal, system, timeline = answer.wal, answer.system_identifier, answer.timeline
+    if wal is None or system is None or timeline is None:
+        return None
+    sample = Sample(wal.insert, wal.flush, wal.snapshot, wal.flush_delay, told_at, asked_at)
+    if clock is None or (clock.system, clock.timeline) != (system, timeline):
+        return LsnClock(system, timeline, wal.insert, (sample,))
+    return clock.add(sample)
+
+
+def _told(sample: Sample) -> tuple[int, int, int]:
+    return sample.insert, sample.flush, sample.snapshot
+
+
+def _newest(samples: tuple[Sample, ...], holds: Callable[[Sample], bool]) -> int | None:
+    """The position of the newest one of which this holds."""
+    for position in range(len(samples) - 1, -1, -1):
+        if holds(samples[position]):
+            return position
+    return None
+
+
+def _same_snapshot(samples: tuple[Sample, ...], position: int) -> int:
+    """The position of the newest sample up to which nothing was committed since this one."""
+    snapshot = samples[position].snapshot
+    while position + 1 < len(samples) and samples[position + 1].snapshot == snapshot:
+        position += 1
+    return position
+
+
+def _thinned(samples: tuple[Sample, ...]) -> tuple[Sample, ...]:
+    """The newest, and of the older ones those that are far enough apart."""
+    now = samples[-1].asked_at
+    kept = [samples[-1]]
+    for sample in reversed(samples[:-1]):
+        age = now - sample.asked_at
+        if age > MEMORY:
+            break
+        if kept[-1].asked_at - sample.asked_at >= age * SPARSITY:
+            kept.append(sample)
+    return tuple(reversed(kept))

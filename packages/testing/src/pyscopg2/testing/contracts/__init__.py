@@ -1,0 +1,1 @@
+"""The parts of the contracts: `adapter` of `AdapterContract`, `manager` of `ManagerContract`."""

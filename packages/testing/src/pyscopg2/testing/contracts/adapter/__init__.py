@@ -1,0 +1,1 @@
+"""The parts of `pyscopg2.testing.contract`, by what an adapter is asked."""

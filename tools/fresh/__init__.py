@@ -1,0 +1,1 @@
+"""Reads with bounds, on real servers, against rows."""

@@ -1,0 +1,1 @@
+"""What a release does by rule; RELEASING.md has the steps."""
