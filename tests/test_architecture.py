@@ -84,14 +84,14 @@ def test_publishing_is_for_the_store_alone() -> None:
 
 
 def test_whom_a_request_may_have_is_for_selection_alone() -> None:
-    """Nobody else in the checkout room looks at roles, but to name a host that is to blame, and to
-    end what is out on one that is superseded."""
+    """Nobody else in the checkout room looks at roles, but to name a host that is to blame, to
+    end what is out on one that is superseded, and to show them."""
     looking = {
         path.name
         for path in (CORE / "checkout").glob("*.py")
         if re.search(r"\.masters\b|\.replicas\b|\.serving\b|Role\.", path.read_text())
     }
-    assert looking == {"checkouts.py", "explanation.py", "selection.py"}
+    assert looking == {"census.py", "checkouts.py", "explanation.py", "selection.py"}
     candidates = re.compile(r"\bcandidates\(.*topology")
     calling = {path.name for path in modules() if candidates.search(path.read_text())}
     assert calling == {"slots.py"}
@@ -112,7 +112,8 @@ def test_three_callbacks_go_uphill() -> None:
                             found.add((node.name, each.arg))
     drivers = {("RoleQuery", "fetch"), ("RoleQuery", "sqlstate")}
     drivers |= {(name, arg) for name, arg in found if name in {"AsyncpgPools", "PoolArguments"}}
-    assert found - drivers - {("Alarm", "callback")} == {
+    values = {("Alarm", "callback"), ("Live", "is_heard")}
+    assert found - drivers - values == {
         ("Checkouts", "start"),
         ("Slots", "emptied"),
         ("Watchdog", "bite"),

@@ -1,13 +1,15 @@
 """What `AcquireTimeoutError` and `NotReadyError` say, and whom they blame."""
 
 import asyncio
+import json
 from collections.abc import Awaitable
 from typing import Any
 
 import pytest
-from tests.core.conftest import Bench, in_use, lose, start, virtual
+from tests.core.conftest import Bench, in_use, lose, make, start, virtual
 
 from pyscopg2.core.adapter import HookError
+from pyscopg2.core.diagnosis.standing import Explanation, Hindrance, Standing
 from pyscopg2.core.errors import AcquireTimeoutError, NotReadyError, PoolManagerClosedError
 from pyscopg2.testing.fake import FakeAdapter, FakeConnection, FakePool
 from pyscopg2.testing.fake_server import FULL, WRONG_PASSWORD, FakeError
@@ -308,3 +310,92 @@ async def test_who_waits_gets_the_slot_of_one_whose_hook_failed() -> None:
             await failing
         adapter.fails = False
         await bench.manager.release(await waiting)
+
+
+# Asked beforehand
+
+
+@virtual
+async def test_what_a_request_would_get() -> None:
+    async with Bench(replicas=2, size=2) as bench:
+        manager = bench.manager
+        told = manager.explain()
+        assert told.serves
+        assert told.hindrance is None
+        assert str(told) == (
+            "a master: db1:5432 master: would serve, 2 free; db2:5432 replica; db3:5432 replica"
+        )
+        held = await bench.drain()
+        told = manager.explain()
+        assert not told.serves
+        assert told.hindrance is Hindrance.BUSY
+        assert told.hosts[0].text == "db1:5432 master: 2 of 2 in use, 0 waiting"
+        error = await refusal(manager.acquire(timeout=0.1))
+        assert told.hosts[0].text.replace("0 waiting", "1 waiting") in str(error)
+        read = manager.explain(True)
+        assert [host.serves for host in read.hosts] == [False, True, True]
+        assert read.hosts[0].hindrance is Hindrance.ROLE
+        for connection in held:
+            await manager.release(connection)
+
+
+@virtual
+async def test_what_a_read_with_a_bound_would_get() -> None:
+    async with Bench(replicas=1, size=2) as bench:
+        manager = bench.manager
+        told = manager.explain(True, max_lag=0.000001)
+        assert told.asked == "a replica at most 1e-06 s behind"
+        assert told.hindrance is Hindrance.LAG
+        assert "behind at most" in told.hosts[1].text
+        assert manager.explain(True, max_lag=60).serves
+        # A master serves where no replica is proven.
+        told = manager.explain(True, True, max_lag=0.000001)
+        assert [host.serves for host in told.hosts] == [True, False]
+        told = manager.explain(True, True, max_lag=60)
+        assert [host.serves for host in told.hosts] == [False, True]
+        assert told.hosts[0].text == "db1:5432 master: replicas come first"
+
+
+@virtual
+async def test_hosts_that_are_overdue_come_after_those_that_are_prompt() -> None:
+    async with Bench(replicas=2) as bench:
+        bench["db2"].freeze()
+        bench.manager.topology  # noqa: B018
+        await bench.until(lambda: bench.manager.topology["db2:5432"].overdue, 3)
+        told = bench.manager.explain(True)
+        assert [host.serves for host in told.hosts] == [False, False, True]
+        assert told.hosts[1].text == (
+            "db2:5432 replica (overdue with its check): prompt ones come first"
+        )
+        bench["db2"].thaw()
+
+
+def test_an_explanation_for_json() -> None:
+    told = Explanation(
+        "a master",
+        (Standing("a", Hindrance.ROLE, "a replica"), Standing("b", Hindrance.CONNECT, "b: no")),
+    )
+    assert told.hindrance is Hindrance.CONNECT
+    assert json.loads(json.dumps(told.as_dict())) == {
+        "asked": "a master",
+        "serves": False,
+        "hosts": [
+            {"address": "a", "serves": False, "hindrance": "role", "text": "a replica"},
+            {"address": "b", "serves": False, "hindrance": "connect", "text": "b: no"},
+        ],
+    }
+
+
+@pytest.mark.parametrize(
+    ("wrong", "kind"),
+    [
+        ({"read_only": 1}, TypeError),
+        ({"fallback_master": "no"}, TypeError),
+        ({"max_lag": 1.0}, ValueError),
+        ({"after": "1.1.1"}, ValueError),
+        ({"read_only": True, "max_lag": -1}, ValueError),
+    ],
+)
+def test_what_cannot_be_asked(wrong: dict[str, Any], kind: type[Exception]) -> None:
+    with pytest.raises(kind):
+        make().explain(**wrong)

@@ -18,7 +18,7 @@ REPLICA = HostState(
     Role.REPLICA,
     Answer(True, True, 100, 2, SYSTEM, receives=2),
     is_direct=True,
-    pool=object(),
+    has_pool=True,
 )
 
 
@@ -46,7 +46,7 @@ def test_a_master_is_never_behind() -> None:
     ("host", "reason"),
     [
         (replace(REPLICA, role=Role.UNAVAILABLE), "it does not answer"),
-        (replace(REPLICA, error=OSError()), "it does not answer"),
+        (replace(REPLICA, has_failed=True), "it does not answer"),
         (replace(REPLICA, answer=None), "it does not answer"),
         (answering(system_identifier=None), "it tells no position"),
         (answering(system_identifier=43), "it is of another system"),

@@ -69,7 +69,7 @@ async def test_one_line_per_change(log: pytest.LogCaptureFixture) -> None:
                 "WARNING",
                 f"db1:5432 superseded by db2:5432 ({forget}) (was master)",
             ),
-            ("INFO", "db2:5432 master (was replica)"),
+            ("WARNING", "db2:5432 master (was replica)"),
         ]
 
 

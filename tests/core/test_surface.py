@@ -47,6 +47,17 @@ SIGNATURES: dict[str, dict[str, Any]] = {
     },
     "release": {"connection": REQUIRED, "**kwargs": REQUIRED},
     "close": {"timeout": 10.0},
+    "subscribe": {"listener": REQUIRED},
+    "events": {"limit": 1000},
+    "stats": {},
+    "record_times": {},
+    "observe": {"observer": REQUIRED},
+    "explain": {
+        "read_only": False,
+        "fallback_master": None,
+        "max_lag": None,
+        "after": None,
+    },
     "terminate": {},
     "ready": {"masters_count": None, "replicas_count": None, "timeout": 10},
     "wait_next_pool_check": {"timeout": 10},
@@ -70,6 +81,7 @@ SIGNATURES: dict[str, dict[str, Any]] = {
 }
 
 PROPERTIES = [
+    "check_context",
     "topology",
     "master_pool_count",
     "replica_pool_count",

@@ -1,7 +1,13 @@
+import copy
 import itertools
-from collections.abc import Iterable
+import json
+import pickle
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
 
+import httpx
 import pytest
+from fastapi import FastAPI
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -375,3 +381,96 @@ def test_a_host_shows_its_state() -> None:
     login = Answer(False, False, 1, 1, 42, login_is_read_only=True)
     told = "a master (this login's transactions are read-only)"
     assert str(after(("a", login))["a"]) == told
+
+
+# Shown
+
+
+def shown() -> Topology:
+    return after(("a", primary(system=2**63 + 1)), ("b", standby(system=2**63 + 1)), ("c", DOWN))
+
+
+def test_a_topology_for_json() -> None:
+    told = json.loads(json.dumps(shown().as_dict(), allow_nan=False))
+    assert {name: told[name] for name in told.keys() - {"hosts"}} == {
+        "master": "a",
+        # JavaScript knows no number that large.
+        "system_identifier": str(2**63 + 1),
+        "fencing": True,
+        "settled": True,
+    }
+    a, b, c = told["hosts"]
+    assert (a["address"], a["role"], a["serving"], a["lag"], a["lsn"]) == (
+        "a",
+        "master",
+        True,
+        0.0,
+        "0/64",
+    )
+    assert (b["role"], b["in_recovery"], b["timeline"]) == ("replica", True, 1)
+    assert (b["lag"], b["lag_reason"]) == (None, "the master's position is not known")
+    assert (c["role"], c["reason"], c["answering"]) == ("unavailable", "refused", False)
+    assert a.keys() == b.keys() == c.keys()
+
+
+class Unpicklable:
+    """As a driver's pool."""
+
+    def __reduce__(self) -> str:
+        raise TypeError("a live object")
+
+    def __deepcopy__(self, memo: object) -> object:
+        raise TypeError("a live object")
+
+
+class UnpicklableError(Exception, Unpicklable): ...
+
+
+def pickled(topology: Topology) -> Topology:
+    same: Topology = pickle.loads(pickle.dumps(topology))
+    return same
+
+
+def copied_in_depth(topology: Topology) -> Topology:
+    return copy.deepcopy(topology)
+
+
+@pytest.mark.parametrize("copied", [copied_in_depth, pickled])
+def test_a_copy_is_the_same_without_what_is_live(copied: Callable[[Topology], Topology]) -> None:
+    topology = after().apply(seen("a", primary(), pool=Unpicklable()))
+    topology = topology.apply(seen("b", UnpicklableError()))
+    same = copied(topology)
+    assert same == topology
+    assert str(same) == str(topology)
+    assert same.as_dict() == topology.as_dict()
+    assert names(same.masters) == ["a"]
+    assert (same["a"].pool, same["b"].error) == (None, None)
+    assert topology["a"].pool is not None
+    assert same.apply(seen("a", DOWN))["a"].role is Role.UNAVAILABLE
+
+
+def test_what_is_live_is_no_part_of_equality() -> None:
+    one, other = (
+        after().apply(Observation("a", 1, at=1.0, answer=primary(), pool=pool))
+        for pool in (object(), object())
+    )
+    assert one == other
+    assert one != after().apply(Observation("a", 1, at=1.0, answer=primary()))
+
+
+def test_dataclasses_make_a_dictionary_of_it() -> None:
+    told = asdict(after(("a", primary()), ("b", DOWN)))
+    assert told["hosts"][0]["role"] is Role.MASTER
+
+
+async def test_a_fastapi_handler_may_return_it() -> None:
+    app = FastAPI()
+    topology = shown()
+    app.get("/")(lambda: topology)
+    app.get("/dict")(lambda: topology.as_dict())
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://app") as client:
+        whole = await client.get("/")
+        assert whole.json()["hosts"][0]["role"] == "master"
+        told = await client.get("/dict")
+        assert told.json() == json.loads(json.dumps(topology.as_dict()))

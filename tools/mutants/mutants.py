@@ -315,7 +315,7 @@ _OWN = (
     _mutant(
         "a waiter for all hosts has the healthy ones asked, too",
         f"{ATTENTION}.delay",
-        "and (host.error is not None or host.role is Role.UNKNOWN)",
+        "and (host.has_failed or host.role is Role.UNKNOWN)",
         "",
     ),
     _mutant(

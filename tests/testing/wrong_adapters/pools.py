@@ -101,6 +101,14 @@ async def create_without_params(self: Any, target: Any, /, **options: Any) -> An
     return await right.create_pool(replace(target, params={}), **options)
 
 
+def count_all(self: Any, pool: Any, /) -> int:
+    return int(pool.get_size())
+
+
+def count_none(self: Any, pool: Any, /) -> int:
+    return 0
+
+
 WRONG_POOLS = [
     *(
         wrong(test, fails, create_pool=create_without_params)
@@ -114,6 +122,16 @@ WRONG_POOLS = [
         "a_pool_has_room_for_its_users_and_a_monitor_that_takes_from_it",
         r"\d == \d",
         create_pool=create_small,
+    ),
+    wrong(
+        "idle_connections_are_counted",
+        "get_pool_idle_size.. is 3, and all connections are out",
+        get_pool_idle_size=count_all,
+    ),
+    wrong(
+        "idle_connections_are_counted",
+        "get_pool_idle_size.. is 0, and three have come back",
+        get_pool_idle_size=count_none,
     ),
     wrong(
         "a_refused_connect_is_known_when_the_pool_is_created",

@@ -1,6 +1,7 @@
 """The manager: the public methods and their validation, no machinery."""
 
 import asyncio
+import contextvars
 import itertools
 import math
 import random
@@ -19,17 +20,24 @@ from pyscopg2.core.checkout.acquire import Acquire, OwnedAcquire
 from pyscopg2.core.checkout.bound import Bound
 from pyscopg2.core.checkout.bounded_acquire import BoundedAcquire, LateBoundAcquire
 from pyscopg2.core.checkout.causal_acquire import CausalAcquire
+from pyscopg2.core.checkout.census import count
 from pyscopg2.core.checkout.checkouts import Checkouts
 from pyscopg2.core.checkout.context import AcquireContext
-from pyscopg2.core.checkout.explanation import blamed
+from pyscopg2.core.checkout.explanation import blamed, explain
 from pyscopg2.core.checkout.host_pool import HostPool
 from pyscopg2.core.checkout.request import Request
 from pyscopg2.core.checkout.selection import eligible
 from pyscopg2.core.checkout.wait_queue import WaitQueue
 from pyscopg2.core.diagnosis import log
+from pyscopg2.core.diagnosis.standing import Explanation
 from pyscopg2.core.dsn import Surroundings, Target, resolve
 from pyscopg2.core.errors import NotReadyError
+from pyscopg2.core.events.listeners import Listener
+from pyscopg2.core.events.stream import EventStream
 from pyscopg2.core.lifecycle import Lifecycle
+from pyscopg2.core.statistics.observer import AcquireObserver, Observers
+from pyscopg2.core.statistics.stats import Stats
+from pyscopg2.core.statistics.tally import Times
 from pyscopg2.core.topology import HostState, Topology
 from pyscopg2.core.topology.position_query import POSITION_QUERY, parse_position
 from pyscopg2.core.topology.store import Predicate
@@ -147,6 +155,7 @@ class BasePoolManager(Generic[PoolT, ConnT]):
         self._checkouts = self._lifecycle.checkouts
         self._acquires: _Acquires[PoolT, ConnT] = Acquire
         """What makes an acquire without a bound."""
+        self._times: Times | None = None
         self._number = next(_numbers)
         self._has_sessions = False
         """A causal session was opened: from then on each acquire asks whether it is in one."""
@@ -497,6 +506,93 @@ class BasePoolManager(Generic[PoolT, ConnT]):
     def available_pool_count(self) -> int:
         """Masters and replicas together."""
         return self.master_pool_count + self.replica_pool_count
+
+    # What happens, and in numbers
+
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """Have ``listener(event)`` called with each event of `pyscopg2.core.events` from now on, in
+        the order in which they happen. What is returned ends that; called again, it does nothing.
+
+        It is called in the event loop's thread, between two steps of the manager's: it may use the
+        manager, and must not block. What it raises is logged, the first time, and hurts nobody.
+        """
+        return self._lifecycle.listeners.subscribe(listener)
+
+    def events(self, limit: int = 1000) -> EventStream:
+        """The same for ``async for``, from now until the manager is closed.
+
+        :param limit: so many events are kept for a reader who is slow. Then the oldest go, and an
+            `EventsDropped` says how many.
+        :raises TypeError: the limit is no whole number.
+        :raises ValueError: it is less than 1.
+        """
+        limit = require_count("limit", limit, least=1)
+        return EventStream(self._lifecycle.listeners, limit)
+
+    def stats(self) -> Stats:
+        """The numbers of this moment, in all and for each host."""
+        return count(self._checkouts, self._lifecycle.tallies, self._times)
+
+    def record_times(self) -> None:
+        """From now on, `stats` tells how long acquires take, and connections are used. That costs
+        each acquire about a microsecond. Called again, it does nothing."""
+        if self._times is None:
+            self._times = Times()
+            self.observe(self._times)
+
+    def observe(self, observer: AcquireObserver) -> Callable[[], None]:
+        """Have an observer told of each acquire from now on; what is returned ends that.
+
+        For histograms and traces: it costs each acquire. What it raises is logged, the first time,
+        and hurts nobody.
+        """
+        checkouts = self._checkouts
+        known = () if checkouts.observers is None else checkouts.observers.observers
+        checkouts.observers = Observers((*known, observer))
+
+        def end() -> None:
+            there = () if checkouts.observers is None else checkouts.observers.observers
+            left = tuple(each for each in there if each is not observer)
+            checkouts.observers = Observers(left) if left else None
+
+        return end
+
+    @property
+    def check_context(self) -> contextvars.Context:
+        """The context in which the hosts are checked. What is set there, by its `run`, the driver
+        finds in checks, and not in users' queries: that no traces are made of them, say."""
+        return self._lifecycle.check_context
+
+    def explain(
+        self,
+        read_only: bool = False,
+        fallback_master: bool | None = None,
+        *,
+        max_lag: float | None = None,
+        after: WalPosition | str | None = None,
+    ) -> Explanation:
+        """Of each host whether it would serve this request now, and if not, why; in the words of
+        `AcquireTimeoutError`. The arguments are those of `acquire`, but causal sessions are not
+        asked.
+
+        :raises TypeError: as `acquire`.
+        :raises ValueError: likewise.
+        """
+        require_flag("read_only", read_only)
+        if fallback_master is None:
+            fallback_master = self._fallback_master
+        require_flag("fallback_master", fallback_master)
+        if not read_only and (max_lag is not None or after is not None):
+            raise ValueError("max_lag and after are for reads: read_only=True")
+        request = Request(read_only, fallback_master=read_only and fallback_master)
+        bound = self._bound(max_lag, after) if read_only else None
+        if bound is not None and (bound.max_lag < math.inf or bound.after is not None):
+            request = request.with_bounds()
+        else:
+            bound = None
+        slots = self._checkouts.slots
+        queue = slots.queue(request)
+        return explain(queue, slots, self.topology, self._targets, bound)
 
     # Waiting for hosts
 

@@ -1,6 +1,7 @@
 """How a manager starts and ends, and how its parts are put together."""
 
 import asyncio
+import contextvars
 import logging
 from collections.abc import Mapping
 from functools import partial
@@ -12,9 +13,13 @@ from pyscopg2.core.checkout.checkouts import Checkouts
 from pyscopg2.core.diagnosis import log
 from pyscopg2.core.dsn.target import Target
 from pyscopg2.core.errors import PoolManagerClosedError
+from pyscopg2.core.events.changes import Changes
+from pyscopg2.core.events.event import ManagerClosed, ManagerStarted
+from pyscopg2.core.events.listeners import Listeners
 from pyscopg2.core.monitoring.attention import Attention
 from pyscopg2.core.monitoring.monitor import Monitor
 from pyscopg2.core.monitoring.reserved import Reserve, ReserveApart, ReserveInPool
+from pyscopg2.core.statistics.tally import Tallies
 from pyscopg2.core.timing.background import Background
 from pyscopg2.core.topology import transition_log
 from pyscopg2.core.topology.snapshot import Topology
@@ -51,8 +56,13 @@ class Lifecycle(Generic[PoolT, ConnT]):
         self._refresh_timeout = refresh_timeout
         self._background = Background()
         self.store = Store(Topology.of(tuple(targets), fencing=fencing))
-        # Listeners hear in this order: the log, the attention, the checkouts.
+        self.listeners = Listeners()
+        self.tallies = Tallies()
+        # These hear in this order: the log, the events, the tallies, the attention, the checkouts;
+        # and users' listeners when all is done.
         self.store.subscribe(transition_log.write)
+        self.store.subscribe(Changes(self.listeners, self.store.topology).follow)
+        self.store.subscribe(self.tallies.follow)
         self.attention = Attention(self.store, refresh_delay)
         self.checkouts: Checkouts[PoolT, ConnT] = Checkouts(
             adapter,
@@ -61,10 +71,13 @@ class Lifecycle(Generic[PoolT, ConnT]):
             self.attention,
             policy,
             self._background,
+            self.listeners,
+            self.tallies,
             start=self.start,
             refresh_timeout=refresh_timeout,
             abandon_timeout=abandon_timeout,
         )
+        self.store.subscribe(lambda _, __: self.listeners.flush())
         self._monitors = {
             address: Monitor(
                 target,
@@ -83,8 +96,11 @@ class Lifecycle(Generic[PoolT, ConnT]):
         """The monitors', by address."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._settling: asyncio.TimerHandle | None = None
+        self.check_context = contextvars.Context()
+        """In which the monitors run: nothing of the request's that used the manager first."""
         self.is_closed = False
         """No use starts it any more."""
+        self._has_told_end = False
 
     def _reserve(self, target: Target, options: Mapping[str, Any]) -> Reserve[PoolT]:
         """How the host's monitor connects."""
@@ -117,6 +133,7 @@ class Lifecycle(Generic[PoolT, ConnT]):
             self._run_monitor(address)
         self._settling = loop.call_later(self._refresh_timeout, self.store.settle)
         self._look()
+        self.listeners.tell(ManagerStarted(addresses=tuple(self._monitors)))
 
     async def end(self, timeout: float) -> None:
         """Hand out nothing more, wait so many seconds for the connections that are out, and end
@@ -143,13 +160,17 @@ class Lifecycle(Generic[PoolT, ConnT]):
         await self.checkouts.ended()
         # A pool that does not close in time is terminated then, which takes its time, too.
         await self._background.drain(self._refresh_timeout * (2 if timeout else 1))
+        if not self._has_told_end:
+            self._has_told_end = True
+            self.listeners.tell(ManagerClosed())
 
     # The monitors' tasks
 
     def _run_monitor(self, address: str) -> None:
         watching = self._watch_over(address)
         name = f"pyscopg2 monitor of {address}"
-        task = asyncio.get_running_loop().create_task(watching, name=name)
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(watching, name=name, context=self.check_context)
         self._tasks[address] = task
         task.add_done_callback(partial(self._revive_monitor, address))
 
@@ -171,7 +192,8 @@ class Lifecycle(Generic[PoolT, ConnT]):
         if self.is_closed or task.cancelled():
             return
         error = task.exception() or RuntimeError("the monitor ended")
-        log.say(logging.ERROR, "the monitor of %s ended, and is started anew", address, exc=error)
+        text = "the monitor of %s ended, and is started anew"
+        log.say(logging.ERROR, text, address, exc=error, host=address)
         self._monitors[address].ended(error)
         asyncio.get_running_loop().call_later(self._refresh_delay, self._run_anew, address)
 

@@ -98,6 +98,11 @@ _PAGE_HEADER, _SEGMENT_HEADER = 24, 40
 """Bytes, on each page of the log, and on the first one of each segment."""
 
 
+def format_lsn(lsn: int) -> str:
+    """Bytes to ``16/B374D848``."""
+    return f"{lsn >> 32:X}/{lsn & 0xFFFFFFFF:X}"
+
+
 def end_of_record(insert_lsn: int, offset: int, block_size: int) -> int:
     """Where the last record ends. ``offset``: of the insert LSN, in its segment.
 

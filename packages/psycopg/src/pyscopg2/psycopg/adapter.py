@@ -320,6 +320,9 @@ class PsycopgAdapter:
     def get_pool_maxsize(self, pool: Pool, /) -> int:
         return pool.max_size
 
+    def get_pool_idle_size(self, pool: Pool, /) -> int:
+        return pool.get_stats()["pool_available"]
+
 
 def _with_ours(options: Mapping[str, Any]) -> dict[str, Any]:
     """The user's pool options.

@@ -245,6 +245,10 @@ class SqlalchemyAdapter:
     def get_pool_maxsize(self, pool: AsyncEngine, /) -> int | None:
         return watch_of(pool.pool).slots
 
+    def get_pool_idle_size(self, pool: AsyncEngine, /) -> int:
+        # Other pools keep none for later.
+        return pool.pool.checkedin() if isinstance(pool.pool, QueuePool) else 0
+
     # Connections
 
     async def acquire_from_pool(self, pool: AsyncEngine, /, **kwargs: Any) -> AsyncConnection:

@@ -406,6 +406,9 @@ class PooledFakeAdapter:
     def get_pool_maxsize(self, pool: FakePool, /) -> int | None:
         return pool.max_size
 
+    def get_pool_idle_size(self, pool: FakePool, /) -> int:
+        return len(pool.idle)
+
     def is_connection_closed(self, connection: FakeConnection, /) -> bool:
         return connection.is_closed
 

@@ -141,6 +141,9 @@ class PooledAdapter(ABC, Generic[ConnT]):
     def get_pool_maxsize(self, pool: ConnectionPool[ConnT], /) -> int:
         return pool.max_size
 
+    def get_pool_idle_size(self, pool: ConnectionPool[ConnT], /) -> int:
+        return len(pool.idle)
+
     # Taking and giving back
 
     async def acquire_from_pool(self, pool: ConnectionPool[ConnT], /, **kwargs: Any) -> ConnT:

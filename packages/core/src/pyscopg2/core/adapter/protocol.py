@@ -186,6 +186,16 @@ class ReturnsEarly(Protocol[_PoolT, _ConnT]):
         ...
 
 
+@runtime_checkable
+class CountsIdle(Protocol[_PoolT]):
+    """What an adapter may add: its driver tells how many connections nobody uses."""
+
+    def get_pool_idle_size(self, pool: _PoolT, /) -> int:
+        """How many of the pool's connections are open and idle. Asked where somebody wants to see
+        numbers; must not wait."""
+        ...
+
+
 class ReservedConnection(Protocol):
     """The connection that a monitor keeps to ask its host for its role."""
 

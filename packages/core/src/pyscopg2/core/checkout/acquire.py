@@ -14,18 +14,20 @@ from typing import Any, Generic, NoReturn
 from weakref import ref
 
 from pyscopg2.core.adapter.protocol import ConnT, HookError, PoolT
-from pyscopg2.core.adapter.stepping import Interrupted, Steps, within
+from pyscopg2.core.adapter.stepping import Interrupted, Steps, resume, within
 from pyscopg2.core.checkout.bound import Bound
-from pyscopg2.core.checkout.checkout import ENDED, NEW, OUT, Checkout
+from pyscopg2.core.checkout.checkout import ENDED, NEW, OBSERVED, OUT, Checkout
 from pyscopg2.core.checkout.checkouts import Checkouts
 from pyscopg2.core.checkout.connect_trial import RETRY_GAP
 from pyscopg2.core.checkout.context import AcquireContext
-from pyscopg2.core.checkout.explanation import Tried, explain
+from pyscopg2.core.checkout.explanation import Failed, Tried, cause_of, explain
 from pyscopg2.core.checkout.host_pool import HostPool
 from pyscopg2.core.checkout.slots import PATIENCE
 from pyscopg2.core.checkout.wait_queue import WaitQueue
 from pyscopg2.core.diagnosis.error_class import is_misuse, is_suspicious
 from pyscopg2.core.errors import AcquireTimeoutError
+from pyscopg2.core.statistics.observer import Observers
+from pyscopg2.core.timing import stopwatch
 from pyscopg2.core.timing.alarm import Alarm
 from pyscopg2.core.timing.watchdog import NOT_WAITING
 
@@ -87,10 +89,15 @@ class Acquire(AcquireContext[ConnT], Checkout[PoolT, ConnT], Generic[PoolT, Conn
         of this acquire is free again; what a driver leaves behind when it is interrupted keeps one
         of its own. `RuntimeError`: this acquire has been used before.
         """
-        if self.stage is not NEW:
-            raise RuntimeError("this acquire was awaited or entered before: call acquire() again")
-        self.stage = OUT
         checkouts = self._checkouts
+        if self.stage is not NEW:
+            if self.stage is not OBSERVED:
+                text = "this acquire was awaited or entered before: call acquire() again"
+                raise RuntimeError(text)
+        elif checkouts.observers is not None:
+            self.stage = OBSERVED
+            return await self._take_observed(checkouts.observers)
+        self.stage = OUT
         loop = asyncio.get_running_loop()
         if loop is not checkouts.loop:
             checkouts.start()
@@ -169,6 +176,7 @@ class Acquire(AcquireContext[ConnT], Checkout[PoolT, ConnT], Generic[PoolT, Conn
                     slots.acquired(host_pool)
                 self.connection = connection
                 self.host_pool = host_pool
+                host_pool.tally.acquires += 1
                 checkouts.out[id(connection)] = self
                 return connection
             checkouts.raise_if_closed()
@@ -176,8 +184,7 @@ class Acquire(AcquireContext[ConnT], Checkout[PoolT, ConnT], Generic[PoolT, Conn
                 ticket = next(slots.wait_queues.tickets)
                 when = loop.time() + self._timeout
             elif loop.time() + _RESOLUTION >= when:
-                occupied = slots.wait_queues.occupied
-                self._give_up(tried, {queue: len(queue.waiters) for queue in occupied})
+                self._give_up(tried, slots.wait_queues.lengths())
         try:
             # Not where it was caught: the `HookError` would become its context.
             raise hook_error
@@ -186,6 +193,26 @@ class Acquire(AcquireContext[ConnT], Checkout[PoolT, ConnT], Generic[PoolT, Conn
 
     # Nothing between a block and its connection.
     __aenter__ = _take
+
+    async def _take_observed(self, observers: Observers) -> ConnT:
+        """`_take`, and tell of it. It is stepped by hand, which tells whether it waits."""
+        began = stopwatch.clock()
+        waited = False
+        try:
+            steps = self._take().__await__()
+            try:
+                pending = next(steps)
+            except StopIteration as stop:
+                connection: ConnT = stop.value
+            else:
+                waited = True
+                connection = await resume(steps, pending)
+        except BaseException as exc:
+            observers.failed(stopwatch.clock() - began, exc)
+            raise
+        now = self.taken_at = stopwatch.clock()
+        observers.acquired(self.host_pool.address, now - began, waited)
+        return connection
 
     async def _connect(
         self, host_pool: HostPool[PoolT], steps: Steps[ConnT], pending: Any, when: float
@@ -241,19 +268,17 @@ class Acquire(AcquireContext[ConnT], Checkout[PoolT, ConnT], Generic[PoolT, Conn
 
     def _give_up(self, tried: Tried | None, waiting: Mapping[WaitQueue[PoolT], int]) -> NoReturn:
         checkouts = self._checkouts
-        text, cause = explain(
-            self._queue.request,
-            self._timeout,
-            checkouts.topology,
-            checkouts.slots,
-            {} if tried is None else tried,
-            waiting,
-            checkouts.targets,
-            self.bound,
+        slots, topology = checkouts.slots, checkouts.topology
+        failed = Failed(self._timeout, {} if tried is None else tried, waiting)
+        explanation = explain(
+            self._queue, slots, topology, checkouts.targets, self.bound, failed=failed
         )
+        cause = cause_of(self._queue.request, slots, topology, failed.tried)
         # The tracebacks of what was tried know the frame that knows them.
-        if tried is not None:
-            tried.clear()
+        failed.tried.clear()
+        checkouts.timed_out(explanation, self._timeout)
+        hosts = "; ".join(map(str, explanation.hosts))
+        text = f"no connection to {explanation.asked} within {self._timeout:g} s: {hosts}"
         try:
             raise AcquireTimeoutError(text) from cause
         finally:

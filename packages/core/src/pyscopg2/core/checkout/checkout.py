@@ -14,6 +14,8 @@ class Stage(Enum):
 
     NEW = auto()
     """Not awaited or entered yet."""
+    OBSERVED = auto()
+    """About to be taken, and somebody is told of it."""
     OUT = auto()
     """It is being taken, or a user has it."""
     ENDED = auto()
@@ -25,7 +27,7 @@ class Stage(Enum):
 
 
 # An enumeration's attribute is looked up the slow way, and every release needs five of them.
-NEW, OUT, ENDED, RETURNING, BACK = Stage
+NEW, OBSERVED, OUT, ENDED, RETURNING, BACK = Stage
 
 HELD = frozenset({OUT, ENDED})
 """A user has it, or is about to."""
@@ -34,13 +36,15 @@ HELD = frozenset({OUT, ENDED})
 class Checkout(Generic[PoolT, ConnT]):
     """A connection that is out, or will be."""
 
-    __slots__ = ("connection", "host_pool", "owner", "stage", "ticks")
+    __slots__ = ("connection", "host_pool", "owner", "stage", "taken_at", "ticks")
 
     connection: ConnT
     host_pool: HostPool[PoolT]
     owner: TaskRef | None
     """The task that took it; None: anybody's. Not set where that is not known: in a block, which
     pays for nothing that it may not need."""
+    taken_at: float
+    """When it was, on `stopwatch.clock`. Set only where somebody observes."""
 
     def __init__(self) -> None:
         self.stage = NEW

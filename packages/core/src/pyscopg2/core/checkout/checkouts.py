@@ -22,8 +22,13 @@ from pyscopg2.core.checkout.role_comparison import RoleComparison
 from pyscopg2.core.checkout.slots import Slots
 from pyscopg2.core.checkout.termination import Termination
 from pyscopg2.core.diagnosis import log
+from pyscopg2.core.diagnosis.standing import Explanation
 from pyscopg2.core.dsn.target import Target
+from pyscopg2.core.events.event import AcquireTimedOut, PoolRetired
+from pyscopg2.core.events.listeners import Listeners
 from pyscopg2.core.monitoring.attention import WATCHFUL_TIME, Attention
+from pyscopg2.core.statistics.observer import Observers
+from pyscopg2.core.statistics.tally import Tallies
 from pyscopg2.core.timing import stopwatch
 from pyscopg2.core.timing.background import Background
 from pyscopg2.core.timing.watchdog import NOT_WAITING, Watchdog
@@ -45,6 +50,8 @@ class Checkouts(Generic[PoolT, ConnT]):
         attention: Attention,
         policy: BalancerPolicy,
         background: Background,
+        listeners: Listeners,
+        tallies: Tallies,
         *,
         start: Callable[[], object],
         refresh_timeout: float,
@@ -60,25 +67,29 @@ class Checkouts(Generic[PoolT, ConnT]):
         self.attention = attention
         self.refresh_timeout = refresh_timeout
         self.slots: Slots[PoolT] = Slots(
-            adapter, store.topology, policy, attention, emptied=self._emptied
+            adapter, store.topology, policy, attention, tallies, emptied=self._emptied
         )
         self.out: dict[int, Checkout[PoolT, ConnT]] = {}
         """By ``id()`` of the connection, until the driver has it back."""
         self.returns: Returns[ConnT] = Returns()
         self._store = store
         self._background = background
+        self._listeners = listeners
+        self._tallies = tallies
+        self.observers: Observers | None = None
+        """Who is told of each acquire; None: nobody."""
         self._abandon_timeout = abandon_timeout
         self._closed: Callable[[], Exception] | None = None
         self._is_timed = bool(getattr(policy, "needs_latency", False))
         """Whether the hosts' latency is of use to the policy."""
         self._termination: Termination[PoolT, ConnT] = Termination(
-            adapter, self.slots, background, refresh_timeout
+            adapter, self.slots, background, listeners, tallies, refresh_timeout
         )
         self.retirement: Retirement[PoolT, ConnT] = Retirement(
-            adapter, self.out, self._termination, background, refresh_timeout
+            adapter, self.out, self._termination, background, listeners, refresh_timeout
         )
         self._watchdog: Watchdog[Checkout[PoolT, ConnT]] = Watchdog(
-            refresh_timeout, self.out, self._termination.cut
+            refresh_timeout, self.out, self._termination.bite
         )
         # As an attribute, and not by `isinstance`: that does not see through an adapter which hands
         # on what it is asked, whose commits would be lost in silence.
@@ -125,8 +136,13 @@ class Checkouts(Generic[PoolT, ConnT]):
         self._stop_comparing()
         until = asyncio.get_running_loop().time() + timeout
         for host_pool in self.slots.close(error):
+            address = host_pool.address
+            self._tallies.hosts[address].retired += 1
+            why = "the manager closes"
+            self._listeners.note(PoolRetired(address=address, pool=host_pool.pool, why=why))
             self.retirement.retire(host_pool, until)
         self.retirement.close_all(until)
+        self._listeners.flush()
 
     def cut_all(self, address: str) -> None:
         """In the last moments of an event loop: terminate what is out on this host. Its pools are
@@ -139,6 +155,13 @@ class Checkouts(Generic[PoolT, ConnT]):
         """Until no pool waits for a checkout any more."""
         await self.retirement.ended()
         self._watchdog.stop()
+
+    def timed_out(self, explanation: Explanation, timeout: float) -> None:
+        """An acquire gives up, after so many seconds."""
+        hindrance = explanation.hindrance
+        self._tallies.timeouts["" if hindrance is None else hindrance.value] += 1
+        if self._listeners:
+            self._listeners.tell(AcquireTimedOut(timeout=timeout, explanation=explanation))
 
     def holder(self, connection: ConnT) -> Checkout[PoolT, ConnT] | None:
         """The checkout of a connection that a user has; None where it is not one of ours."""
@@ -215,6 +238,8 @@ class Checkouts(Generic[PoolT, ConnT]):
         A connection that is closed has its host checked; so has one for which the driver was asked
         to say early that it is back, and did not, unless that raised.
         """
+        if self.observers is not None:
+            self._tell_of_use(self.observers, checkout)
         if checkout.stage is ENDED:
             checkout.stage = BACK
             self._forget(checkout)
@@ -261,6 +286,15 @@ class Checkouts(Generic[PoolT, ConnT]):
                 # The driver would have said so of a sound one.
                 self.attention.check_soon(host_pool.address)
             self.slots.free(host_pool)
+
+    def _tell_of_use(self, observers: Observers, checkout: Checkout[PoolT, ConnT]) -> None:
+        """Once, and only of what was acquired while somebody observed."""
+        try:
+            taken_at = checkout.taken_at
+            del checkout.taken_at
+        except AttributeError:
+            return
+        observers.released(checkout.host_pool.address, stopwatch.clock() - taken_at)
 
     def _forget(self, checkout: Checkout[PoolT, ConnT]) -> None:
         """The driver has it: it may have given the same connection to another user already."""
@@ -330,14 +364,17 @@ class Checkouts(Generic[PoolT, ConnT]):
             self._reign = after.reign
         # It serves waiters; they run after this turn, when what is superseded has been cut off.
         for host_pool in self.slots.follow(after, changes):
+            self._tallies.hosts[host_pool.address].retired += 1
             answered_at = after[host_pool.address].answered_at
             since = now if answered_at is None else answered_at
             self.retirement.retire(host_pool, max(now, since + self._abandon_timeout))
         for old, new in changes:
             if new.role is Role.SUPERSEDED and old.role is not Role.SUPERSEDED:
                 lost = [c for c in self.out.values() if c.host_pool.address == new.address]
-                self._termination.end(lost, f"{new.address} is superseded by {new.yields_to}")
-            if old.error is not None and new.answering:
+                self._termination.end(
+                    new.address, lost, f"{new.address} is superseded by {new.yields_to}"
+                )
+            if old.has_failed and new.answering:
                 # An outage is over. What it froze goes on now; what still hangs on connections
                 # from before does so for ever, where their flows died without a sign.
                 self.retirement.hasten(new.address, now + self.refresh_timeout)

@@ -9,6 +9,7 @@ from pyscopg2.core.adapter.protocol import PoolT
 from pyscopg2.core.checkout.connect_trial import ConnectTrial
 from pyscopg2.core.checkout.proofs import Proofs
 from pyscopg2.core.checkout.request import Request
+from pyscopg2.core.statistics.tally import Tally
 from pyscopg2.core.timing import stopwatch
 from pyscopg2.core.timing.stopwatch import Stopwatch
 
@@ -45,12 +46,19 @@ class HostPool(ConnectTrial, Generic[PoolT]):
         "recent_time",
         "response_time",
         "retired",
+        "tally",
     )
 
     def __init__(
-        self, address: str, pool: PoolT, size: int | None, proofs: Proofs | None = None
+        self,
+        address: str,
+        pool: PoolT,
+        size: int | None,
+        proofs: Proofs | None = None,
+        tally: Tally | None = None,
     ) -> None:
-        """``size``: None for no limit. Without ``proofs`` nothing is known of its lag."""
+        """``size``: None for no limit. Without ``proofs`` nothing is known of its lag. ``tally``:
+        the host's, where there is one."""
         self.address = address
         self.pool = pool
         super().__init__(sys.maxsize if size is None else size)
@@ -65,6 +73,7 @@ class HostPool(ConnectTrial, Generic[PoolT]):
         self._proofs = proofs
         self.retired = False
         """Hands out nothing more, and ends with its last checkout."""
+        self.tally = Tally() if tally is None else tally
         self.moving = True
         """A slot went from hand to hand since that was last asked."""
         self.connecting: dict[Request, dict[asyncio.Timeout, None]] = {}
@@ -81,8 +90,7 @@ class HostPool(ConnectTrial, Generic[PoolT]):
         """Seconds that it is behind the master at most; None where that is not known."""
         if self._proofs is None:
             return None
-        moment = self._proofs.freshness(self.address).moment
-        return None if moment == -math.inf else max(0.0, stopwatch.clock() - moment)
+        return self._proofs.freshness(self.address).lag(stopwatch.clock())
 
     def time_check(self, seconds: float, now: float) -> None:
         """A check's query took so long: `observe` it, and reckon the recent time anew."""

@@ -8,6 +8,8 @@ from pyscopg2.core.adapter.protocol import Adapter, ConnT, PoolT
 from pyscopg2.core.checkout.checkout import RETURNING, Checkout
 from pyscopg2.core.checkout.host_pool import HostPool
 from pyscopg2.core.checkout.termination import Termination
+from pyscopg2.core.events.event import PoolClosed
+from pyscopg2.core.events.listeners import Listeners
 from pyscopg2.core.timing.background import Background
 
 
@@ -24,6 +26,7 @@ class Retirement(Generic[PoolT, ConnT]):
         out: Mapping[int, Checkout[PoolT, ConnT]],
         termination: Termination[PoolT, ConnT],
         background: Background,
+        listeners: Listeners,
         patience: float,
     ) -> None:
         """``out``: all connections that are out. ``patience``: seconds for the driver to close or
@@ -35,6 +38,7 @@ class Retirement(Generic[PoolT, ConnT]):
         self._out = out
         self._termination = termination
         self._background = background
+        self._listeners = listeners
         self._patience = patience
         self._closing_time = patience
         """Seconds that a pool has to close; then it is terminated."""
@@ -68,7 +72,7 @@ class Retirement(Generic[PoolT, ConnT]):
         waiting = self._waiting.pop(host_pool, None)
         if waiting is not None:
             waiting[0].cancel()
-            self._background.spawn(self._close(host_pool.pool))
+            self._background.spawn(self._close(host_pool))
             self._some_ended.set()
 
     def close_all(self, until: float) -> None:
@@ -87,6 +91,13 @@ class Retirement(Generic[PoolT, ConnT]):
         """Those that wait for their last checkouts."""
         return [each.pool for each in self._waiting if each.address == address]
 
+    def in_use(self) -> dict[str, int]:
+        """How many connections of retired pools are out still, by address."""
+        counts: dict[str, int] = {}
+        for each in self._waiting:
+            counts[each.address] = counts.get(each.address, 0) + each.in_use
+        return counts
+
     async def ended(self) -> None:
         """Until none waits for a checkout any more."""
         while self._waiting:
@@ -98,28 +109,36 @@ class Retirement(Generic[PoolT, ConnT]):
         del self._waiting[host_pool]
         own = [each for each in self._out.values() if each.host_pool is host_pool]
         why = f"still out on {host_pool.address} after its pool was retired"
-        self._termination.end(own, why)
+        self._termination.end(host_pool.address, own, why)
         for checkout in own:
             if checkout.stage is RETURNING:
                 self._termination.cut(checkout)
-        self._background.spawn(self._terminate(host_pool.pool))
+        self._background.spawn(self._terminate(host_pool))
         self._some_ended.set()
+        self._listeners.flush()
 
-    async def _close(self, pool: PoolT) -> None:
+    async def _close(self, host_pool: HostPool[PoolT]) -> None:
         try:
             async with asyncio.timeout(self._closing_time) as scope:
                 self._closing.add(scope)
                 try:
-                    await self._close_pool(pool)
+                    await self._close_pool(host_pool.pool)
                 finally:
                     self._closing.discard(scope)
         except GeneratorExit:
             # The event loop is gone: there is no waiting any more.
             raise
         except BaseException:
-            await self._terminate(pool)
+            await self._terminate(host_pool)
             raise
+        self._tell(host_pool, "nothing was in use any more")
 
-    async def _terminate(self, pool: PoolT) -> None:
-        async with asyncio.timeout(self._patience):
-            await self._adapter.terminate_pool(pool)
+    async def _terminate(self, host_pool: HostPool[PoolT]) -> None:
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._adapter.terminate_pool(host_pool.pool)
+        finally:
+            self._tell(host_pool, "terminated: its time was up")
+
+    def _tell(self, host_pool: HostPool[PoolT], why: str) -> None:
+        self._listeners.tell(PoolClosed(address=host_pool.address, pool=host_pool.pool, why=why))

@@ -21,6 +21,7 @@ from pyscopg2.core.checkout.selection import candidates
 from pyscopg2.core.checkout.wait_queue import BoundedQueue, Waiter, WaitQueue
 from pyscopg2.core.checkout.wait_queues import WaitQueues
 from pyscopg2.core.monitoring.attention import Attention
+from pyscopg2.core.statistics.tally import Tallies
 from pyscopg2.core.timing import stopwatch
 from pyscopg2.core.topology.host_state import HostState
 from pyscopg2.core.topology.role_query import Answer
@@ -39,6 +40,7 @@ class Slots(Generic[PoolT]):
         topology: Topology,
         policy: BalancerPolicy,
         attention: Attention,
+        tallies: Tallies,
         emptied: Callable[[HostPool[PoolT]], None],
     ) -> None:
         """``emptied`` is told of a retired host pool whose last slot came back."""
@@ -47,6 +49,7 @@ class Slots(Generic[PoolT]):
         self._proofs = Proofs(topology)
         self._choose = policy.choose
         self._attention = attention
+        self._tallies = tallies
         self._emptied = emptied
         self._host_pools: dict[str, HostPool[PoolT]] = {}
         self._queues: dict[Request, WaitQueue[PoolT]] = {}
@@ -246,6 +249,7 @@ class Slots(Generic[PoolT]):
 
     def connect_failed(self, host_pool: HostPool[PoolT], failure: Exception) -> None:
         """The slot of the connect is in use still."""
+        host_pool.tally.failed_connects += 1
         if not host_pool.retired:
             host_pool.connect_failed(host_pool.in_use, _now(), failure)
             self._fall_back(host_pool)
@@ -253,6 +257,7 @@ class Slots(Generic[PoolT]):
     def connect_slow(self, host_pool: HostPool[PoolT], queue: WaitQueue[PoolT]) -> bool:
         """A connect takes very long, whatever the host's checks say. True where another host has
         a slot for the acquire that waits for it."""
+        host_pool.tally.failed_connects += 1
         if not host_pool.retired:
             host_pool.connect_slow(host_pool.in_use, _now())
             self._fall_back(host_pool)
@@ -267,6 +272,7 @@ class Slots(Generic[PoolT]):
 
     def connected(self, host_pool: HostPool[PoolT]) -> None:
         """A connect succeeded."""
+        host_pool.tally.connects += 1
         if not host_pool.retired:
             was_suspended = host_pool.suspended
             if host_pool.connected(host_pool.in_use):
@@ -331,7 +337,8 @@ class Slots(Generic[PoolT]):
         if host.pool is not None:
             pool = cast(PoolT, host.pool)
             size = self._size(pool)
-            self._host_pools[host.address] = HostPool(host.address, pool, size, self._proofs)
+            tally = self._tallies.hosts[host.address]
+            self._host_pools[host.address] = HostPool(host.address, pool, size, self._proofs, tally)
         if host_pool is None:
             return ()
         host_pool.retire(_now())

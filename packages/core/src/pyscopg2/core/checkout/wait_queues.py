@@ -46,7 +46,11 @@ class WaitQueues(Generic[PoolT]):
     @property
     def waiting(self) -> int:
         """How many."""
-        return sum(len(queue.waiters) for queue in self.occupied)
+        return sum(self.lengths().values())
+
+    def lengths(self) -> dict[WaitQueue[PoolT], int]:
+        """How many wait in each queue."""
+        return {queue: len(queue.waiters) for queue in self.occupied}
 
     def join(
         self, queue: WaitQueue[PoolT], ticket: int, when: float, bound: Bound | None = None
@@ -138,7 +142,7 @@ class WaitQueues(Generic[PoolT]):
     def _send_late_away(self, when: float) -> None:
         """Those whose time is up; ``when`` is what the timer was set to."""
         self._disarm()
-        self.crowd = {queue: len(queue.waiters) for queue in self.occupied}
+        self.crowd = self.lengths()
         now = max(when, asyncio.get_running_loop().time())
         waiting = [
             (until, waiter, queue)

@@ -9,12 +9,25 @@ _told = False
 """Whether the user has heard that his logging system fails."""
 
 
-def say(level: int, text: str, *arguments: object, exc: BaseException | None = None) -> None:
+def say(
+    level: int,
+    text: str,
+    *arguments: object,
+    exc: BaseException | None = None,
+    host: str | None = None,
+    role: str | None = None,
+    cause: str | None = None,
+) -> None:
     """Log a line. What the logging system raises, a filter of the user's above all, is told on
-    stderr, once, and hurts nobody."""
+    stderr, once, and hurts nobody.
+
+    For logs with fields the record has the attributes ``host`` (its address), ``role`` and
+    ``cause`` (an error in one line): None where there is none.
+    """
     global _told
     try:
-        logger.log(level, text, *arguments, exc_info=exc)
+        extra = {"host": host, "role": role, "cause": cause}
+        logger.log(level, text, *arguments, exc_info=exc, extra=extra)
     except KeyboardInterrupt:
         raise
     except BaseException as failure:

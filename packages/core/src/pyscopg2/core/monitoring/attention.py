@@ -186,7 +186,7 @@ class Attention:
             delay = min(delay, least)
         if self.is_master_lost:
             delay = min(delay, WATCHFUL_GAP)
-        if self._store.awaited and (host.error is not None or host.role is Role.UNKNOWN):
+        if self._store.awaited and (host.has_failed or host.role is Role.UNKNOWN):
             delay = min(delay, WAITING_GAP)
         if self._unproven and host.answering:
             delay = min(delay, least)

@@ -24,4 +24,6 @@ class Complaints:
         if not self._told:
             self._told = True
             text = "the monitor of %s goes on, but met: %s"
-            log.say(logging.ERROR, text, self._address, self.describe(exc), exc=exc)
+            log.say(
+                logging.ERROR, text, self._address, self.describe(exc), exc=exc, host=self._address
+            )

@@ -48,12 +48,17 @@ class Freshness:
         """Whether it is known to follow a master of another system than ``position``'s."""
         return self.clock is not None and self.clock.system != position.system_identifier
 
+    def lag(self, now: float) -> float | None:
+        """Seconds that it is behind the master at most, at this moment on `stopwatch.clock`; None
+        where nothing is proven."""
+        return None if self.moment == -math.inf else max(0.0, now - self.moment)
+
     def describe(self, now: float) -> str:
         """In words, at this moment on `stopwatch.clock`."""
         if self.reason:
             return f"not known how far behind: {self.reason}"
         where = "" if self.is_direct else ", where its address leads now"
-        return f"{max(0.0, now - self.moment):.3g} s behind at most{where}"
+        return f"{self.lag(now):.3g} s behind at most{where}"
 
 
 def freshness(host: HostState, clock: LsnClock | None) -> Freshness:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from pyscopg2.core.topology.lsn_clock import LsnClock, advance
 from pyscopg2.core.topology.role_query import Answer
+from pyscopg2.core.wal import format_lsn
 
 
 class Role(enum.Enum):
@@ -69,9 +70,40 @@ class Observation:
     """The host's driver pool of now; None while it has none."""
 
 
+class Live:
+    """What of a host's state means something in this process alone.
+
+    A copy in depth, a pickle, and what is made of it for JSON, leave it behind: pools and
+    connections can be none of these, and errors of drivers seldom.
+    """
+
+    __slots__ = ("error", "is_heard", "pool")
+
+    def __init__(
+        self,
+        pool: object = None,
+        error: BaseException | None = None,
+        is_heard: Callable[[], bool] | None = None,
+    ) -> None:
+        self.pool = pool
+        self.error = error
+        self.is_heard = is_heard
+
+    def __deepcopy__(self, _: object) -> Live:
+        return Live()
+
+    def __reduce__(self) -> tuple[type[Live], tuple[()]]:
+        return Live, ()
+
+    def __iter__(self) -> Iterator[tuple[str, object]]:
+        """Nothing: encoders, FastAPI's for one, make a dictionary of what they do not know."""
+        return iter(())
+
+
 @dataclass(frozen=True, slots=True)
 class HostState:
-    """All that is known of one host."""
+    """All that is known of one host. Equality, copies in depth and pickles leave out what is live:
+    `pool` and `error` are None in a copy, and all else is as it was."""
 
     address: str
     role: Role = Role.UNKNOWN
@@ -79,11 +111,12 @@ class HostState:
     """The last answer, which may be older than the last check."""
     answered_at: float | None = None
     """When it answered last, on the event loop's clock, in seconds."""
-    error: BaseException | None = field(default=None, repr=False)
-    """Of the last check; None where it succeeded."""
+    has_failed: bool = False
+    """The last check has, or no pool can be opened: see `error`."""
     reason: str = ""
-    """The same in one line for people, without secrets."""
+    """The error in one line for people, without secrets."""
     hopeless: bool = False
+    """Waiting will not heal it: a wrong password, an unknown database, a bad option."""
     yields_to: str | None = None
     """The address that supersedes this one, or whose rival it is."""
     counting_system: int | None = None
@@ -95,28 +128,67 @@ class HostState:
     """Of the last check that was answered, in seconds."""
     is_direct: bool = False
     """Whether nothing stands between its address and the server that answered last."""
-    is_heard: Callable[[], bool] | None = field(default=None, repr=False, compare=False)
-    """Whether the connection over which it answered last is open, as far as is known. While it is,
-    no other server has taken its place, and it has not gone back."""
     clock: LsnClock | None = field(default=None, repr=False, compare=False)
     """Of a primary: what it has told of its log."""
     serial: int = 0
-    pool: object = field(default=None, repr=False)
+    has_pool: bool = False
+    live: Live = field(default_factory=Live, repr=False, compare=False)
+
+    @property
+    def pool(self) -> object:
+        """The host's driver pool; None while it has none, and in a copy."""
+        return self.live.pool
+
+    @property
+    def error(self) -> BaseException | None:
+        """Of the last check; None where it succeeded, and in a copy."""
+        return self.live.error
+
+    @property
+    def is_heard(self) -> Callable[[], bool] | None:
+        """Whether the connection over which it answered last is open, as far as is known. While it
+        is, no other server has taken its place, and it has not gone back."""
+        return self.live.is_heard
 
     @property
     def serving(self) -> bool:
         """Whether its connections may be handed out at all."""
-        return self.pool is not None and self.role in SERVING
+        return self.has_pool and self.role in SERVING
 
     @property
     def answering(self) -> bool:
         """Whether its last check succeeded."""
-        return self.answer is not None and self.error is None
+        return self.answer is not None and not self.has_failed
 
     @property
     def ready(self) -> bool:
         """Whether its last check succeeded, and its pool is open if it may serve."""
-        return self.answering and (self.pool is not None or self.role in SIDELINED)
+        return self.answering and (self.has_pool or self.role in SIDELINED)
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON: text, numbers, booleans and None. Times are in seconds, identifiers of systems
+        text, since many readers of JSON know no numbers that large."""
+        answer = self.answer
+        system = None if answer is None else answer.system_identifier
+        return {
+            "address": self.address,
+            "role": self.role.value,
+            "serving": self.serving,
+            "answering": self.answering,
+            "ready": self.ready,
+            "overdue": self.overdue,
+            "hopeless": self.hopeless,
+            "reason": self.reason or None,
+            "yields_to": self.yields_to,
+            "response_time": self.response_time,
+            "round_trip": self.round_trip,
+            "system_identifier": None if system is None else str(system),
+            "timeline": None if answer is None else answer.timeline,
+            "in_recovery": None if answer is None else answer.in_recovery,
+            "read_only": None if answer is None else answer.read_only,
+            "login_is_read_only": None if answer is None else answer.login_is_read_only,
+            "lsn": None if answer is None or answer.lsn is None else format_lsn(answer.lsn),
+        }
 
     @property
     def system(self) -> int | None:
@@ -149,16 +221,18 @@ class HostState:
 
 def observe(host: HostState, seen: Observation) -> HostState:
     """A host's state after a check; what a failed check did not tell stays as it was."""
+    heard = host.is_heard if seen.answer is None else seen.is_heard
     after = replace(
         host,
-        error=seen.error,
+        live=Live(seen.pool, seen.error, heard),
+        has_failed=seen.error is not None,
+        has_pool=seen.pool is not None,
         reason=seen.reason,
         hopeless=seen.hopeless,
         serial=seen.serial,
         # A pool that opens is told of by the number of the last answer, while a later check may be
         # overdue.
         overdue=host.overdue and seen.serial <= host.serial,
-        pool=seen.pool,
     )
     if seen.answer is None:
         return after
@@ -169,7 +243,6 @@ def observe(host: HostState, seen: Observation) -> HostState:
         response_time=seen.response_time,
         round_trip=seen.round_trip,
         is_direct=seen.is_direct,
-        is_heard=seen.is_heard,
         clock=advance(host.clock, seen.answer, seen.asked_at, seen.told_at),
     )
 
@@ -178,9 +251,9 @@ def facts(host: HostState) -> tuple[object, ...]:
     """All of a host's state that roles depend on."""
     answer = host.answer
     if answer is None:
-        return (host.error is None,)
+        return (host.has_failed,)
     return (
-        host.error is None,
+        host.has_failed,
         answer.read_only,
         answer.in_recovery,
         answer.timeline,

@@ -122,7 +122,7 @@ def _judged(
     claim = _claim(host, system)
     if claim is not None and newest is not None and claim < newest[0]:
         return _with_role(host, Role.SUPERSEDED, newest[1])
-    if host.error is not None:
+    if host.has_failed:
         return _with_role(host, Role.UNAVAILABLE)
     if host.system is not None and host.system != system:
         return _with_role(host, Role.FOREIGN, counting_system=system)
@@ -133,7 +133,7 @@ def _judged(
 
 def plain_role(host: HostState) -> HostState:
     """The role that follows from a host's own last check."""
-    if host.error is not None:
+    if host.has_failed:
         return _with_role(host, Role.UNAVAILABLE)
     if host.answer is None:
         return _with_role(host, Role.UNKNOWN)

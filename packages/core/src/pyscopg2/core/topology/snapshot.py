@@ -157,6 +157,22 @@ class Topology:
         """Whether hosts that have not answered yet cannot make another system count."""
         return 2 * sum(host.system == self.system for host in self.hosts) > len(self.hosts)
 
+    def as_dict(self) -> dict[str, object]:
+        """For JSON: see `HostState.as_dict`. ``lag`` is the proven bound at this moment, in
+        seconds; None where there is none, with the reason beside it."""
+        now = stopwatch.clock()
+        return {
+            "master": self.masters[0].address if self.masters else None,
+            "system_identifier": None if self.system is None else str(self.system),
+            "fencing": self.fencing,
+            "settled": self.settled,
+            "hosts": [host.as_dict() | self._lag_of(host, now) for host in self.hosts],
+        }
+
+    def _lag_of(self, host: HostState, now: float) -> dict[str, object]:
+        known = self.freshness(host.address)
+        return {"lag": known.lag(now), "lag_reason": known.reason or None}
+
     def __getitem__(self, address: str) -> HostState:
         """The state of one host; `KeyError` where it is not of this topology."""
         return self.hosts[self.positions[address]]

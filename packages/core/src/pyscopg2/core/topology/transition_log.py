@@ -19,4 +19,20 @@ def write(_: Topology, changes: Sequence[Change]) -> None:
     """The store's listener."""
     for old, new in changes:
         if old.role is not new.role or old.yields_to != new.yields_to:
-            say(_LEVELS.get(new.role, logging.INFO), "%s (was %s)", new, old.role.value)
+            say(
+                _level(old.role, new.role),
+                "%s (was %s)",
+                new,
+                old.role.value,
+                host=new.address,
+                role=new.role.value,
+                cause=new.reason or None,
+            )
+
+
+def _level(old: Role, new: Role) -> int:
+    """A host that becomes the master where it was something else is as loud as one that is lost:
+    programs that show warnings alone show both ends of a failover."""
+    if new is Role.MASTER and old is not Role.UNKNOWN:
+        return logging.WARNING
+    return _LEVELS.get(new, logging.INFO)

@@ -321,6 +321,9 @@ class AiopgPools(Generic[DriverPoolT, DriverConnT]):
     def get_pool_maxsize(self, pool: DriverPoolT, /) -> int | None:
         return pool.maxsize
 
+    def get_pool_idle_size(self, pool: DriverPoolT, /) -> int:
+        return pool.freesize
+
 
 def give_back(pool: DriverPool, connection: Any, raw: Any, /, **kwargs: Any) -> None:
     """``raw`` is aiopg's, under the connection. `ValueError`: it is not out."""

@@ -166,6 +166,9 @@ class AsyncpgPools(Generic[PoolT, ConnT]):
     def get_pool_maxsize(self, pool: Any, /) -> int:
         return int(pool.get_max_size())
 
+    def get_pool_idle_size(self, pool: Any, /) -> int:
+        return int(pool.get_idle_size())
+
     def is_connection_closed(self, connection: Any, /) -> bool:
         try:
             return bool(connection.is_closed())

@@ -3,12 +3,12 @@
 import asyncio
 import itertools
 import socket
-from typing import Generic
+from typing import Generic, cast
 from urllib.parse import quote
 
 import pytest
 
-from pyscopg2.core.adapter import ChecksOptions, ConnT, PoolT, Reserves
+from pyscopg2.core.adapter import ChecksOptions, ConnT, CountsIdle, PoolT, Reserves
 from pyscopg2.core.dsn import parse_dsn
 from pyscopg2.testing.bench import Bench, cancelled_at, chain, without_garbage_collector
 from pyscopg2.testing.contracts.own_loop import in_own_loop
@@ -36,6 +36,21 @@ class PoolContract(Generic[PoolT, ConnT]):
             assert len(pids) == room, "two who acquired have been given the same connection"
             for connection in taken:
                 await bench.release(connection, pool)
+
+    @in_own_loop
+    async def test_idle_connections_are_counted(self, bench: Bench[PoolT, ConnT]) -> None:
+        """Where the adapter `CountsIdle`."""
+        if not isinstance(bench.adapter, CountsIdle):
+            pytest.skip("the adapter does not count them")
+        idle_in = cast("CountsIdle[PoolT]", bench.adapter).get_pool_idle_size
+        async with bench.pool_of_size(1, 3) as pool:
+            taken = await bench.take(pool, 3)
+            idle = idle_in(pool)
+            assert idle == 0, f"get_pool_idle_size() is {idle}, and all connections are out"
+            for connection in taken:
+                await bench.release(connection, pool)
+            idle = idle_in(pool)
+            assert 1 <= idle <= 3, f"get_pool_idle_size() is {idle}, and three have come back"
 
     @in_own_loop
     async def test_a_refused_connect_is_known_when_the_pool_is_created(
