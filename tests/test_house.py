@@ -85,6 +85,21 @@ OPEN_TO_ASGI = (
     "pyscopg2.core.wal",
 )
 
+# What is public, beside the adapters' kit, and what packages that show a manager need beside it.
+PUBLIC = (
+    "pyscopg2.base",
+    "pyscopg2.core.dsn",
+    "pyscopg2.core.errors",
+    "pyscopg2.core.events",
+    "pyscopg2.core.statistics",
+    "pyscopg2.core.topology",
+    "pyscopg2.core.wal",
+)
+TOLD = {
+    "opentelemetry": {"opentelemetry"},
+    "prometheus": {"prometheus_client"},
+}
+
 DRIVERS = {
     "aiopg": {"aiopg", "psycopg2"},
     "aiopg_sa": {"aiopg", "psycopg2", "sqlalchemy"},
@@ -167,7 +182,7 @@ def test_the_core_needs_the_standard_library_alone(path: Path) -> None:
 
 def test_an_adapter_knows_the_core_and_its_driver_never_another_adapter() -> None:
     for package in PACKAGES:
-        if package.name in {"asgi", "core", "testing"}:
+        if package.name in {"asgi", "cli", "core", "opentelemetry", "prometheus", "testing"}:
             continue
         for path in package.rglob("src/**/*.py"):
             own = f"pyscopg2.{package.name}"
@@ -184,6 +199,16 @@ def test_the_middleware_knows_the_core_and_needs_the_standard_library_alone() ->
         entered |= {name for name in ours(path) if not name.startswith("pyscopg2.asgi")}
     assert paths
     assert {".".join(name.split(".")[:3]) for name in entered} == set(OPEN_TO_ASGI)
+
+
+@pytest.mark.parametrize(("package", "needs"), TOLD.items())
+def test_what_shows_a_manager_knows_what_is_public_of_it(package: str, needs: set[str]) -> None:
+    paths = sorted(ROOT.glob(f"packages/{package}/src/**/*.py"))
+    assert paths
+    for path in paths:
+        for name in ours(path):
+            assert name.startswith((*PUBLIC, f"pyscopg2.{package}")), f"{path}: {name}"
+        assert foreign(path) <= needs, path
 
 
 def test_an_example_knows_what_a_stranger_would() -> None:

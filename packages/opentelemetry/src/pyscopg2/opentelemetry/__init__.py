@@ -1,0 +1,1 @@
+"""Metrics and traces of pyscopg2's pool managers for OpenTelemetry."""

@@ -1,0 +1,1 @@
+"""Metrics of pyscopg2's pool managers for Prometheus."""
