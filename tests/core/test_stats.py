@@ -1,6 +1,8 @@
 """The manager in numbers."""
 
 import asyncio
+import contextlib
+import threading
 
 import pytest
 from tests.core.conftest import Bench, virtual
@@ -47,7 +49,8 @@ async def test_idle_connections_as_the_driver_tells() -> None:
     async with Bench(replicas=0, size=5) as bench:
         async with bench.manager.acquire():
             assert bench.manager.stats()["db1:5432"].idle == 0
-        assert bench.manager.stats()["db1:5432"].idle == 1
+        host = bench.manager.stats()["db1:5432"]
+        assert (host.idle, host.idle_min, host.idle_max) == (1, 0, 5)
 
 
 @virtual
@@ -168,6 +171,9 @@ class Log:
     def failed(self, seconds: float, error: BaseException) -> None:
         self.lines.append(("failed", round(seconds, 2), type(error).__name__))
 
+    def connected(self, address: str, seconds: float) -> None:
+        self.lines.append(("connected", address))
+
     def released(self, address: str, seconds: float) -> None:
         self.lines.append(("released", address, round(seconds, 2)))
 
@@ -238,6 +244,9 @@ async def test_an_observer_that_raises_hurts_nobody(caplog: pytest.LogCaptureFix
         def failed(self, seconds: float, error: BaseException) -> None:
             raise ZeroDivisionError
 
+        def connected(self, address: str, seconds: float) -> None:
+            raise ZeroDivisionError
+
         def released(self, address: str, seconds: float) -> None:
             raise ZeroDivisionError
 
@@ -263,3 +272,44 @@ def test_a_distribution_is_cumulative() -> None:
     assert (buckets[0.0001], buckets[0.25], buckets[0.5], buckets[10.0]) == (2, 2, 3, 3)
     assert told.count == 4
     assert told.sum == pytest.approx(11.30015)
+
+
+async def test_threads_may_ask() -> None:
+    """While all that is counted changes, as fast as it can."""
+    asked = 0
+    over = threading.Event()
+    errors: list[BaseException] = []
+
+    async with Bench(replicas=1, size=2) as bench:
+        manager = bench.manager
+        manager.record_times()
+
+        def ask() -> None:
+            nonlocal asked
+            try:
+                while not over.is_set():
+                    stats = manager.stats()
+                    assert 0 <= stats.in_use <= 8
+                    asked += 1
+            except BaseException as exc:
+                errors.append(exc)
+
+        async def use(read_only: bool, weight: float | None) -> None:
+            for _ in range(50):
+                with contextlib.suppress(AcquireTimeoutError):
+                    async with manager.acquire(
+                        read_only, master_as_replica_weight=weight, timeout=0.01
+                    ):
+                        await asyncio.sleep(0)
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        try:
+            users = [use(False, None) for _ in range(5)] + [use(True, 0.5) for _ in range(5)]
+            await asyncio.gather(*users)
+            while asked < 100 and not errors:
+                await asyncio.sleep(0.001)
+        finally:
+            over.set()
+            thread.join()
+    assert not errors

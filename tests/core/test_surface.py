@@ -82,6 +82,7 @@ SIGNATURES: dict[str, dict[str, Any]] = {
 
 PROPERTIES = [
     "check_context",
+    "targets",
     "topology",
     "master_pool_count",
     "replica_pool_count",

@@ -7,15 +7,16 @@ from contextvars import ContextVar, copy_context
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError, DisconnectionError, InvalidRequestError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import Pool
 from tests.adapters.on_sqlalchemy.support import free
 from tests.support.waiting import PATIENCE, eventually
 
 from pyscopg2.core.adapter import HookError
-from pyscopg2.sqlalchemy import SqlalchemyAdapter
+from pyscopg2.core.events import Event, PoolOpened
+from pyscopg2.sqlalchemy import PoolManager, SqlalchemyAdapter
 from pyscopg2.testing.cluster import LocalCluster
 
 from .support import TESTED, all_can_be_taken, end_backends, no_backends, scalar
@@ -267,3 +268,47 @@ async def test_what_a_checkout_does_is_over_with_the_acquire(
     connection = await adapter.acquire_from_pool(pool)
     await adapter.release_to_pool(connection, pool)
     assert TESTED.backends(cluster, cluster.primary, "xact_start IS NOT NULL") == 0
+
+
+async def test_engines_are_made_by_what_sqlalchemy_has_now(
+    adapter: SqlalchemyAdapter, cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tracing wraps `sqlalchemy.ext.asyncio.create_async_engine`, maybe after we were imported."""
+    made: list[AsyncEngine] = []
+
+    def traced(*args: Any, **kwargs: Any) -> AsyncEngine:
+        made.append(create_async_engine(*args, **kwargs))
+        return made[-1]
+
+    monkeypatch.setattr("sqlalchemy.ext.asyncio.create_async_engine", traced)
+    pool = await adapter.create_pool(TESTED.target(cluster.primary))
+    assert pool in made
+    await adapter.terminate_pool(pool)
+
+
+async def test_listeners_are_attached_to_each_new_pool_by_an_event(
+    driver: str, cluster: LocalCluster
+) -> None:
+    """Those on an engine end with the host's pool; the manager tells of each that it opens."""
+    statements: list[str] = []
+
+    def heard(_: object, __: object, statement: str, *___: object) -> None:
+        statements.append(statement)
+
+    def attach(told: Event) -> None:
+        if isinstance(told, PoolOpened) and isinstance(told.pool, AsyncEngine):
+            event.listen(told.pool.sync_engine, "before_cursor_execute", heard)
+
+    dsn = TESTED.target(cluster.primary).to_uri()
+    manager = PoolManager(dsn.replace("postgresql://", f"postgresql+{driver}://"))
+    manager.subscribe(attach)
+    async with manager:
+        for number in range(2):
+            async with manager.acquire(timeout=30) as connection:
+                await connection.execute(text(f"SELECT {number}"))
+            if not number:
+                await asyncio.to_thread(cluster.stop, cluster.primary)
+                while manager.master_pool_count:
+                    await asyncio.sleep(0.01)
+                await asyncio.to_thread(cluster.start, cluster.primary)
+    assert statements == ["SELECT 0", "SELECT 1"]

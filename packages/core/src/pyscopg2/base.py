@@ -484,6 +484,12 @@ class BasePoolManager(Generic[PoolT, ConnT]):
         return self._dsn
 
     @property
+    def targets(self) -> Mapping[str, Target]:
+        """What each host's connections are made from, by address, in the order of the DSN. Their
+        texts show no password."""
+        return MappingProxyType(self._targets)
+
+    @property
     def topology(self) -> Topology:
         """The current snapshot: each host's role, last answer and last error."""
         return self._lifecycle.store.topology
@@ -530,7 +536,8 @@ class BasePoolManager(Generic[PoolT, ConnT]):
         return EventStream(self._lifecycle.listeners, limit)
 
     def stats(self) -> Stats:
-        """The numbers of this moment, in all and for each host."""
+        """The numbers of this moment, in all and for each host. Threads may ask, too: those that
+        collect metrics do; then it is of about one moment."""
         return count(self._checkouts, self._lifecycle.tallies, self._times)
 
     def record_times(self) -> None:

@@ -323,6 +323,9 @@ class PsycopgAdapter:
     def get_pool_idle_size(self, pool: Pool, /) -> int:
         return pool.get_stats()["pool_available"]
 
+    def get_pool_idle_limits(self, pool: Pool, /) -> tuple[int, int]:
+        return pool.min_size, pool.max_size
+
 
 def _with_ours(options: Mapping[str, Any]) -> dict[str, Any]:
     """The user's pool options.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import suppress
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NoReturn, cast
@@ -16,7 +17,8 @@ from sqlalchemy.exc import (
     ResourceClosedError,
     SQLAlchemyError,
 )
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext import asyncio as sqlalchemy_asyncio
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool, QueuePool
 from sqlalchemy.util import greenlet_spawn
 
@@ -97,7 +99,7 @@ class SqlalchemyAdapter:
         return self._make_nowhere()
 
     def _make_nowhere(self) -> Engine:
-        return create_async_engine(
+        return sqlalchemy_asyncio.create_async_engine(
             f"postgresql+{self.driver}://", poolclass=NullPool, creator=_refuse
         ).sync_engine
 
@@ -216,7 +218,8 @@ class SqlalchemyAdapter:
             "poolclass": watched(cast(Any, poolclass)),
         }
         try:
-            engine = create_async_engine(url, **arguments)
+            # Looked up each time: tracing puts its own there, maybe after this module was imported.
+            engine = sqlalchemy_asyncio.create_async_engine(url, **arguments)
         except ArgumentError as exc:
             raise ValueError(str(exc)) from exc
         watch_of(engine.pool).slots = slots
@@ -248,6 +251,12 @@ class SqlalchemyAdapter:
     def get_pool_idle_size(self, pool: AsyncEngine, /) -> int:
         # Other pools keep none for later.
         return pool.pool.checkedin() if isinstance(pool.pool, QueuePool) else 0
+
+    def get_pool_idle_limits(self, pool: AsyncEngine, /) -> tuple[int, int]:
+        if not isinstance(pool.pool, QueuePool):
+            return 0, 0
+        # SQLAlchemy has 0 for no limit.
+        return 0, pool.pool.size() or sys.maxsize
 
     # Connections
 

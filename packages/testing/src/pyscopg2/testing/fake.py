@@ -409,6 +409,9 @@ class PooledFakeAdapter:
     def get_pool_idle_size(self, pool: FakePool, /) -> int:
         return len(pool.idle)
 
+    def get_pool_idle_limits(self, pool: FakePool, /) -> tuple[int, int]:
+        return 0, pool.max_size
+
     def is_connection_closed(self, connection: FakeConnection, /) -> bool:
         return connection.is_closed
 

@@ -144,6 +144,9 @@ class PooledAdapter(ABC, Generic[ConnT]):
     def get_pool_idle_size(self, pool: ConnectionPool[ConnT], /) -> int:
         return len(pool.idle)
 
+    def get_pool_idle_limits(self, pool: ConnectionPool[ConnT], /) -> tuple[int, int]:
+        return 0, pool.max_size
+
     # Taking and giving back
 
     async def acquire_from_pool(self, pool: ConnectionPool[ConnT], /, **kwargs: Any) -> ConnT:

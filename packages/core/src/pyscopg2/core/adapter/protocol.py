@@ -192,7 +192,11 @@ class CountsIdle(Protocol[_PoolT]):
 
     def get_pool_idle_size(self, pool: _PoolT, /) -> int:
         """How many of the pool's connections are open and idle. Asked where somebody wants to see
-        numbers; must not wait."""
+        numbers, by any thread; must not wait."""
+        ...
+
+    def get_pool_idle_limits(self, pool: _PoolT, /) -> tuple[int, int]:
+        """How many idle connections the pool keeps at least, and at most."""
         ...
 
 

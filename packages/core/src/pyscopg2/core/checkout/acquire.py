@@ -231,8 +231,11 @@ class Acquire(AcquireContext[ConnT], Checkout[PoolT, ConnT], Generic[PoolT, Conn
         slow = Alarm(loop, patience, partial(self._is_slow, host_pool, scope))
         try:
             leave = partial(checkouts.leave_to_itself, host_pool)
+            began = stopwatch.clock()
             connection = await within(scope, steps, pending, leave)
             slots.connected(host_pool)
+            if checkouts.observers is not None:
+                checkouts.observers.connected(host_pool.address, stopwatch.clock() - began)
         finally:
             del connecting[scope]
             asking.cancel()

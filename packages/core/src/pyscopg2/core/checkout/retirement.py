@@ -92,9 +92,9 @@ class Retirement(Generic[PoolT, ConnT]):
         return [each.pool for each in self._waiting if each.address == address]
 
     def in_use(self) -> dict[str, int]:
-        """How many connections of retired pools are out still, by address."""
+        """How many connections of retired pools are out still, by address. Threads may ask."""
         counts: dict[str, int] = {}
-        for each in self._waiting:
+        for each in tuple(self._waiting):
             counts[each.address] = counts.get(each.address, 0) + each.in_use
         return counts
 

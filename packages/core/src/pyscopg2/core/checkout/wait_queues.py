@@ -49,8 +49,8 @@ class WaitQueues(Generic[PoolT]):
         return sum(self.lengths().values())
 
     def lengths(self) -> dict[WaitQueue[PoolT], int]:
-        """How many wait in each queue."""
-        return {queue: len(queue.waiters) for queue in self.occupied}
+        """How many wait in each queue. Other threads may ask."""
+        return {queue: len(queue.waiters) for queue in tuple(self.occupied)}
 
     def join(
         self, queue: WaitQueue[PoolT], ticket: int, when: float, bound: Bound | None = None

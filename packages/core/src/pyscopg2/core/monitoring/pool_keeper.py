@@ -1,6 +1,7 @@
 """A host's driver pool: opened while the checks go on, forgotten with what they find."""
 
 import asyncio
+import contextvars
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, Generic
@@ -87,7 +88,10 @@ class PoolKeeper(Generic[PoolT]):
         an `error`."""
         loop = asyncio.get_running_loop()
         self._began_at = loop.time()
-        opening = self._opening = loop.create_task(self._open())
+        # In a context of its own, and not in that of the checks: what is set there, that they make
+        # no traces, say, is not for users' connections.
+        context = contextvars.Context()
+        opening = self._opening = loop.create_task(self._open(), context=context)
 
         def end(_: object) -> None:
             pool, error = (None, None) if opening.cancelled() else opening.result()

@@ -1,7 +1,7 @@
 """The manager in numbers."""
 
-from pyscopg2.core.statistics.distribution import Distribution
+from pyscopg2.core.statistics.distribution import BOUNDS, Distribution
 from pyscopg2.core.statistics.observer import AcquireObserver
 from pyscopg2.core.statistics.stats import HostStats, Stats
 
-__all__ = ("AcquireObserver", "Distribution", "HostStats", "Stats")
+__all__ = ("BOUNDS", "AcquireObserver", "Distribution", "HostStats", "Stats")

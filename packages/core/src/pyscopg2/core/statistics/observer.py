@@ -20,6 +20,10 @@ class AcquireObserver(Protocol):
     def failed(self, seconds: float, error: BaseException) -> None:
         """An acquire has raised this, that long after it was awaited or entered."""
 
+    def connected(self, address: str, seconds: float) -> None:
+        """The driver had no connection at once, and has got one for an acquire, that long after it
+        was asked: it has connected, as a rule."""
+
     def released(self, address: str, seconds: float) -> None:
         """A user gives a connection back that long after it was acquired."""
 
@@ -42,6 +46,13 @@ class Observers:
         for observer in self.observers:
             try:
                 observer.failed(seconds, error)
+            except Exception as exc:
+                self._say(exc)
+
+    def connected(self, address: str, seconds: float) -> None:
+        for observer in self.observers:
+            try:
+                observer.connected(address, seconds)
             except Exception as exc:
                 self._say(exc)
 

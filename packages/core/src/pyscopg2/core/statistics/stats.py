@@ -25,6 +25,10 @@ class HostStats:
     included."""
     idle: int | None
     """Open connections of the pool that nobody uses; None where the driver does not tell."""
+    idle_min: int | None
+    """So many the pool keeps at least; None likewise."""
+    idle_max: int | None
+    """So many it keeps at most; None likewise."""
     waiting: int
     """Acquires that wait for a slot, and would take one here. One may count at several hosts."""
     lag: float | None
@@ -48,6 +52,8 @@ class HostStats:
     """How long acquires took; None unless `BasePoolManager.record_times` was called."""
     use_time: Distribution | None = None
     """How long connections were out; None likewise."""
+    connect_time: Distribution | None = None
+    """How long the driver took where it did not have one at once; None likewise."""
 
 
 @dataclass(frozen=True, slots=True)

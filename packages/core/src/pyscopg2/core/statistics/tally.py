@@ -64,6 +64,7 @@ class Times:
     def __init__(self) -> None:
         self.waits: defaultdict[str, Durations] = defaultdict(Durations)
         """By address."""
+        self.connects: defaultdict[str, Durations] = defaultdict(Durations)
         self.uses: defaultdict[str, Durations] = defaultdict(Durations)
 
     def acquired(self, address: str, seconds: float, waited: bool) -> None:
@@ -71,6 +72,9 @@ class Times:
 
     def failed(self, seconds: float, error: BaseException) -> None:
         pass
+
+    def connected(self, address: str, seconds: float) -> None:
+        self.connects[address].add(seconds)
 
     def released(self, address: str, seconds: float) -> None:
         self.uses[address].add(seconds)

@@ -1,6 +1,7 @@
 """An adapter over aiopg's pools, or over what is made of them."""
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from functools import partial
@@ -323,6 +324,9 @@ class AiopgPools(Generic[DriverPoolT, DriverConnT]):
 
     def get_pool_idle_size(self, pool: DriverPoolT, /) -> int:
         return pool.freesize
+
+    def get_pool_idle_limits(self, pool: DriverPoolT, /) -> tuple[int, int]:
+        return pool.minsize, sys.maxsize if pool.maxsize is None else pool.maxsize
 
 
 def give_back(pool: DriverPool, connection: Any, raw: Any, /, **kwargs: Any) -> None:

@@ -169,6 +169,9 @@ class AsyncpgPools(Generic[PoolT, ConnT]):
     def get_pool_idle_size(self, pool: Any, /) -> int:
         return int(pool.get_idle_size())
 
+    def get_pool_idle_limits(self, pool: Any, /) -> tuple[int, int]:
+        return int(pool.get_min_size()), int(pool.get_max_size())
+
     def is_connection_closed(self, connection: Any, /) -> bool:
         try:
             return bool(connection.is_closed())

@@ -42,7 +42,8 @@ class PoolContract(Generic[PoolT, ConnT]):
         """Where the adapter `CountsIdle`."""
         if not isinstance(bench.adapter, CountsIdle):
             pytest.skip("the adapter does not count them")
-        idle_in = cast("CountsIdle[PoolT]", bench.adapter).get_pool_idle_size
+        adapter = cast("CountsIdle[PoolT]", bench.adapter)
+        idle_in = adapter.get_pool_idle_size
         async with bench.pool_of_size(1, 3) as pool:
             taken = await bench.take(pool, 3)
             idle = idle_in(pool)
@@ -51,6 +52,9 @@ class PoolContract(Generic[PoolT, ConnT]):
                 await bench.release(connection, pool)
             idle = idle_in(pool)
             assert 1 <= idle <= 3, f"get_pool_idle_size() is {idle}, and three have come back"
+            limits = least, most = adapter.get_pool_idle_limits(pool)
+            told = f"get_pool_idle_limits() is {limits}, and {idle} are idle"
+            assert 0 <= least <= idle <= most, told
 
     @in_own_loop
     async def test_a_refused_connect_is_known_when_the_pool_is_created(
