@@ -65,7 +65,7 @@ class CancellationSuite(Suite):
                 assert free(pool) == SIZE - 1
                 assert pool.size - pool.freesize == 1
                 if not struck:
-                    assert turn > 1, "it connected without an await"
+                    assert turn > 0, "it connected without an await"
                     break
             await driver.adapter.release_to_pool(kept, pool)
             await all_can_be_taken(driver, pool)
