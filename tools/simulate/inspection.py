@@ -9,6 +9,7 @@ from pyscopg2.core.topology import HostState, Role, Topology
 from pyscopg2.testing.fake import FakePool
 from pyscopg2.testing.fake_server import FakeServer
 
+from .chronicle import Chronicle
 from .driver import HAIR
 from .reader import Reader
 from .user import POOL_KINDS, Operation, Stage
@@ -24,6 +25,8 @@ class Inspection:
     def __init__(self, world: World) -> None:
         self._world = world
         self._topology: Topology = world.manager.topology
+        self._chronicle = Chronicle(self._topology, world.broken)
+        world.manager.subscribe(self._chronicle.hear)
         self._host_pools: list[HostPool[FakePool]] = []
         self._turns = 0
         """Since time passed."""
@@ -55,6 +58,7 @@ class Inspection:
 
     def _follow(self, before: Topology, after: Topology) -> None:
         self._topology = after
+        self._chronicle.compare(after)
         self._look_at_masters(before, after)
         for old, new in zip(before, after, strict=True):
             if old.role is not new.role:

@@ -407,4 +407,28 @@ MUTATIONS = (
         "attempt(work, 1000, ",
         hint=2,
     ),
+    Mutation(
+        "events are told the last first",
+        "pyscopg2.core.events.listeners:Listeners.flush",
+        "popleft()",
+        "pop()",
+    ),
+    Mutation(
+        "that there is no master is told to nobody",
+        "pyscopg2.core.events.changes:Changes.follow",
+        "if master != self._master:",
+        "if master != self._master and master is not None:",
+    ),
+    Mutation(
+        "that a pool is retired at the end is told to nobody",
+        f"{CHECKOUTS}.close",
+        "self._listeners.note(",
+        "(",
+    ),
+    Mutation(
+        "an outage that goes on is one failed check",
+        "pyscopg2.core.events.changes:Changes._checks",
+        "failures + 1, began",
+        "1, began",
+    ),
 )
