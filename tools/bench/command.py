@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import uvloop
 from rich.console import Console
 
-from . import line, memory, monitor, outage, overhead, release, tail
+from . import line, memory, monitor, outage, overhead, release, tail, watched
 from .contenders import DRIVERS
 from .report import Report, publish, save
 
@@ -24,7 +24,7 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
 }
 BENCHES = {
     module.__name__.rpartition(".")[2]: module
-    for module in (overhead, line, tail, monitor, release, memory, outage)
+    for module in (overhead, watched, line, tail, monitor, release, memory, outage)
 }
 
 T = TypeVar("T")
@@ -45,7 +45,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--driver", action="append", choices=DRIVERS, help="overhead: only these; repeat it"
     )
-    parser.add_argument("--rounds", type=int, help="overhead, line, release: interleaved rounds")
+    parser.add_argument(
+        "--rounds", type=int, help="overhead, watched, line, release: interleaved rounds"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there, too")
     parser.add_argument("--plots", type=Path, metavar="FOLDER", help="write plots there")
     parser.add_argument("--docs", action="store_true", help="put tables and plots into the docs")
@@ -73,6 +75,8 @@ def _measure(name: str, arguments: argparse.Namespace) -> list[Report]:
             loops = list(LOOPS) if both else [loop]
             drivers = arguments.driver or list(DRIVERS)
             return overhead.reports(overhead.measure(_run_on, drivers, loops, rounds))
+        case "watched":
+            return [watched.measure(run, rounds * 2)]
         case "line":
             return [line.measure(run, rounds * 2)]
         case "tail":
