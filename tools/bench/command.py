@@ -45,9 +45,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--driver", action="append", choices=DRIVERS, help="overhead: only these; repeat it"
     )
-    parser.add_argument(
-        "--rounds", type=int, help="overhead, watched, line, release: interleaved rounds"
-    )
+    parser.add_argument("--rounds", type=int, help="of those that are interleaved")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there, too")
     parser.add_argument("--plots", type=Path, metavar="FOLDER", help="write plots there")
     parser.add_argument("--docs", action="store_true", help="put tables and plots into the docs")
