@@ -440,6 +440,46 @@ async def test_a_read_that_waits_for_the_hosts_drops_such_a_position_too() -> No
         assert now() < 1
 
 
+def test_what_was_written_in_one_system_is_not_forgotten_for_another() -> None:
+    outer = CausalSession(NOW, None)
+    session = CausalSession(None, outer)
+    foreign = WalPosition(SYSTEM + 1, 1, 100)
+    session.move(foreign)
+    for each in (outer, session):
+        assert each.position == each.position_in(None) == foreign
+        assert each.position_in(SYSTEM) == NOW
+        assert each.position_in(SYSTEM + 2) is None
+        assert each.positions == (NOW, foreign)
+    assert CausalSession(None, session).positions == (NOW, foreign)
+    for system in range(100, 110):
+        session.move(WalPosition(system, 1, 1))
+    assert [each.system_identifier for each in session.positions] == [106, 107, 108, 109]
+
+
+@virtual
+async def test_a_write_to_a_foreign_host_takes_nothing_from_what_reads_wait_for() -> None:
+    async with Bench(replicas=1) as bench:
+        with bench.manager.causal() as session:
+            async with bench.manager.acquire_master():
+                commit(bench)
+            written = session.position
+            session.move(WalPosition(SYSTEM + 1, 1, 1))
+            reading = start(bench.manager.acquire_replica(timeout=5))
+            await asyncio.sleep(1)
+            assert not reading.done()
+            replay(bench, "db2")
+            await bench.manager.release(await reading)
+            assert session.position_in(SYSTEM) == written
+
+
+@virtual
+async def test_a_position_that_is_named_counts_before_the_hosts_are_known() -> None:
+    """That of the session is of another system, which nobody has told yet."""
+    async with Bench(replicas=1, ready=False) as bench:
+        with bench.manager.causal(after=WalPosition(SYSTEM + 1, 1, 1)):
+            assert await name_of(bench, after=NOW, timeout=5) == "db2"
+
+
 @virtual
 async def test_of_a_sessions_position_and_a_reads_own_the_later_counts() -> None:
     async with Bench(replicas=2, refresh_delay=0.5) as bench:

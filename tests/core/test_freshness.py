@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from pyscopg2.core.topology import Topology
 from pyscopg2.core.topology.freshness import freshness, told
-from pyscopg2.core.topology.host_state import HostState, Role
+from pyscopg2.core.topology.host_state import HostState, Observation, Role
 from pyscopg2.core.topology.lsn_clock import LsnClock, Sample
 from pyscopg2.core.topology.role_query import Answer, WalState
 from pyscopg2.core.wal import WalPosition
@@ -77,6 +78,23 @@ def test_behind_a_service_it_is_of_the_server_that_was_asked() -> None:
     known = freshness(replace(REPLICA, is_direct=False), CLOCK)
     assert (known.moment, known.is_direct) == (5.0, False)
     assert known.describe(5.5) == "0.5 s behind at most, where its address leads now"
+
+
+@pytest.mark.parametrize(("timeline", "is_known"), [(7, False), (6, True)])
+def test_without_fencing_a_lost_master_of_the_same_timeline_leaves_nothing_known(
+    timeline: int, is_known: bool
+) -> None:
+    """Whom a standby follows of the two, nobody can tell."""
+    topology = Topology.of(("a", "b"), fencing=False)
+    for serial, (address, on) in enumerate((("a", timeline), ("b", 7)), 1):
+        wal = WalState(100, 100, 1, 0.6)
+        answer = Answer(False, False, 100, on, 42, wal=wal)
+        seen = Observation(address, serial, at=1.0, answer=answer, asked_at=1.0, pool=object())
+        topology = topology.apply(seen)
+    assert topology.clock is None
+    down = Observation("a", 3, at=2.0, error=OSError(), reason="gone")
+    clock = topology.apply(down).clock
+    assert (clock is not None) is is_known
 
 
 def test_what_a_server_tells_itself() -> None:

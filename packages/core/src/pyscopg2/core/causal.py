@@ -6,6 +6,9 @@ from types import MappingProxyType, TracebackType
 
 from pyscopg2.core.wal import WalPosition
 
+_SYSTEMS = 4
+"""So many a session remembers: that of the cluster, and such as took its place."""
+
 
 class CausalSession:
     """How far the log was after the last write in this session.
@@ -15,23 +18,40 @@ class CausalSession:
     by the moment at which it was asked.
     """
 
-    __slots__ = ("_outer", "_position", "_since", "_writers")
+    __slots__ = ("_outer", "_positions", "_since", "_writers")
 
     def __init__(self, after: WalPosition | None, outer: "CausalSession | None") -> None:
         """It begins where ``outer`` is, in which it is nested, or ``after``, if that is later."""
         self._outer = outer
-        self._position = after
+        self._positions: dict[int, WalPosition] = {}
+        """By system, the one that was written in last at the end. What was written in one is not
+        forgotten for what was written in another: of a host that was another cluster's for a
+        moment, say."""
         self._since = -math.inf
         self._writers = 0
+        if after is not None:
+            self._note(after)
         if outer is not None:
             self._since = outer.since
-            if outer.position is not None:
-                self._position = _later(outer.position, after)
+            for position in outer.positions:
+                self._note(position)
 
     @property
     def position(self) -> WalPosition | None:
         """What reads in this session wait for. None: nothing was written in it so far."""
-        return self._position
+        return next(reversed(self._positions.values()), None)
+
+    @property
+    def positions(self) -> tuple[WalPosition, ...]:
+        """One for each system that was written in, the last one at the end."""
+        return tuple(self._positions.values())
+
+    def position_in(self, system_identifier: int | None) -> WalPosition | None:
+        """The one of this system; None: nothing was written in it. `position`, where it is not
+        known which system counts."""
+        if system_identifier is None:
+            return self.position
+        return self._positions.get(system_identifier)
 
     @property
     def since(self) -> float:
@@ -59,7 +79,7 @@ class CausalSession:
 
     def move(self, position: WalPosition) -> None:
         """Something was written, and this covers it. It never goes back."""
-        self._position = _later(position, self._position)
+        self._note(position)
         if self._outer is not None:
             self._outer.move(position)
 
@@ -69,12 +89,11 @@ class CausalSession:
         if self._outer is not None:
             self._outer.move_to(moment)
 
-
-def _later(position: WalPosition, before: WalPosition | None) -> WalPosition:
-    """Of another system, the new one counts: the cluster was replaced."""
-    if before is None or before.system_identifier != position.system_identifier:
-        return position
-    return position.merge(before)
+    def _note(self, position: WalPosition) -> None:
+        before = self._positions.pop(position.system_identifier, None)
+        self._positions[position.system_identifier] = position.merge(before)
+        if len(self._positions) > _SYSTEMS:
+            del self._positions[next(iter(self._positions))]
 
 
 _NONE: MappingProxyType[int, CausalSession] = MappingProxyType({})

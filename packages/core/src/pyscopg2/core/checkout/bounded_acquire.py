@@ -146,10 +146,11 @@ class LateBoundAcquire(BoundedAcquire[PoolT, ConnT]):
         session = self._session
         if session is not None:
             since = session.since
-            written = session.position
-            system = self._checkouts.topology.system
-            # One of another system was written before the cluster was replaced.
-            if written is not None and system in (None, written.system_identifier):
+            # Of the system that counts, or that the user names: what was written in others is lost
+            # with them.
+            known = self._checkouts.topology.system
+            written = session.position_in(known if after is None else after.system_identifier)
+            if written is not None:
                 after = written.merge(after)
         masters_at = stopwatch.clock() + self._patience if self._patience else -math.inf
         self.bound = Bound(max_lag, after, since, masters_at, is_explicit)

@@ -63,6 +63,9 @@ class LsnClock:
     samples: tuple[Sample, ...]
     """The newest last; their positions never go back."""
 
+    def is_of(self, system: int, timeline: int) -> bool:
+        return (self.system, self.timeline) == (system, timeline)
+
     def add(self, sample: Sample) -> LsnClock:
         """The clock with one sample more. One that is older than the newest changes nothing."""
         last = self.samples[-1]
@@ -114,7 +117,7 @@ def advance(
     if wal is None or system is None or timeline is None:
         return None
     sample = Sample(wal.insert, wal.flush, wal.snapshot, wal.flush_delay, told_at, asked_at)
-    if clock is None or (clock.system, clock.timeline) != (system, timeline):
+    if clock is None or not clock.is_of(system, timeline):
         return LsnClock(system, timeline, wal.insert, (sample,))
     return clock.add(sample)
 

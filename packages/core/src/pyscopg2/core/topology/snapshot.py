@@ -126,14 +126,21 @@ class Topology:
     @cached_property
     def clock(self) -> LsnClock | None:
         """What the master has told of its log. None: there is none, it does not tell, or there are
-        several masters. One that is lost is still the master, until another one is named."""
+        several masters, of which one may be lost. With fencing, one that is lost is still the
+        master, until another one is named."""
         if not self.settled:
             return None
         if self.fencing:
             named = None if self.master is None else self[self.master]
             return named.clock if named is not None and named.role in _REIGNING else None
         masters = [host for host in self.hosts if host.role is Role.MASTER]
-        return masters[0].clock if len(masters) == 1 else None
+        clock = masters[0].clock if len(masters) == 1 else None
+        if clock is None:
+            return None
+        # One that was a master of the same timeline may have written what this one has not; and
+        # whom a standby follows of the two, nobody can tell.
+        lost = [h.clock for h in self.hosts if h.role is Role.UNAVAILABLE and h.clock is not None]
+        return None if any(each.is_of(clock.system, clock.timeline) for each in lost) else clock
 
     def freshness(self, address: str) -> Freshness:
         """How far behind the master a replica is, as far as it is proven. `KeyError`: there is no
