@@ -18,6 +18,7 @@ FRESHNESS = "pyscopg2.core.topology.freshness"
 HELD = "pyscopg2.core.monitoring.held_connection:HeldConnection"
 KEEPER = "pyscopg2.core.monitoring.pool_keeper:PoolKeeper"
 HOST_POOL = "pyscopg2.core.checkout.host_pool:HostPool"
+LISTENERS = "pyscopg2.core.events.listeners:Listeners"
 LIFECYCLE = "pyscopg2.core.lifecycle:Lifecycle"
 MONITOR = "pyscopg2.core.monitoring.monitor:Monitor"
 PROOFS = "pyscopg2.core.checkout.proofs:Proofs"
@@ -38,6 +39,12 @@ WATCHDOG = "pyscopg2.core.timing.watchdog:Watchdog"
 
 ALL = ("tests/core", "--ignore-glob=*test_dsn*", "--ignore-glob=*test_resolve*")
 """What is not about reading a DSN."""
+
+SHOWN = tuple(
+    f"tests/core/test_{name}.py"
+    for name in ("events", "stats", "explanation", "topology", "logging", "check_context")
+)
+"""What is about how a manager is seen."""
 
 FRESH = tuple(
     f"tests/core/test_{name}.py"
@@ -71,7 +78,128 @@ _SIMULATED_ONLY = {
     "the commit of a terminated connection looks like a success",
 }
 
+
+def _shown(name: str, where: str, before: str, after: str) -> Mutant:
+    """One for which something is told wrongly, or to nobody."""
+    return Mutant(Mutation(name, where, before, after), SHOWN)
+
+
 _OWN = (
+    # What is shown
+    _shown(
+        "a listener hears within a step",
+        f"{LISTENERS}.note",
+        "self._noted.append(event)",
+        "self._noted.append(event); self.flush()",
+    ),
+    _shown(
+        "what happens while it is told is told within",
+        f"{LISTENERS}.flush",
+        "if self._is_telling:",
+        "if False:",
+    ),
+    _shown(
+        "a listener that raises hides the event from the others",
+        "pyscopg2.core.events.listeners:_Subscription.tell",
+        "except BaseException as exc:",
+        "except ZeroDivisionError as exc:",
+    ),
+    _shown(
+        "a listener is logged each time",
+        "pyscopg2.core.events.listeners:_Subscription.tell",
+        "self._has_failed = True",
+        "pass",
+    ),
+    _shown(
+        "who was unsubscribed by another hears that event",
+        "pyscopg2.core.events.listeners:_Subscription.tell",
+        "if self.is_over:",
+        "if False:",
+    ),
+    _shown(
+        "each check is a change",
+        "pyscopg2.core.events.changes:Changes.follow",
+        "_essence(old) != _essence(new)",
+        "True",
+    ),
+    _shown(
+        "a pool is retired after it was opened",
+        "pyscopg2.core.events.changes:Changes.follow",
+        "if old.pool is not None:",
+        "if old.pool is not None and new.pool is None:",
+    ),
+    _shown(
+        "a stream keeps the oldest",
+        "pyscopg2.core.events.stream:EventStream.hear",
+        "self._events.append(event)",
+        "len(self._events) == self._events.maxlen or self._events.append(event)",
+    ),
+    _shown(
+        "a stream is held by those it listens to",
+        "pyscopg2.core.events.stream:EventStream.__init__",
+        "partial(_hear, weakref.ref(self))",
+        "self.hear",
+    ),
+    _shown(
+        "the last event is told twice",
+        f"{LIFECYCLE}.end",
+        "if not self._has_told_end:",
+        "if True:",
+    ),
+    _shown(
+        "a pool that opens is counted as a check",
+        "pyscopg2.core.statistics.tally:Tallies.follow",
+        "new.serial != old.serial",
+        "True",
+    ),
+    _shown(
+        "a master that comes back is a failover",
+        "pyscopg2.core.statistics.tally:Tallies.follow",
+        "masters[0].address != self._master",
+        "True",
+    ),
+    _shown(
+        "what is out of retired pools counts nowhere",
+        "pyscopg2.core.checkout.census:count",
+        "leaving.get(address, 0)",
+        "0",
+    ),
+    _shown(
+        "use is told twice",
+        f"{CHECKOUTS}._tell_of_use",
+        "del checkout.taken_at",
+        "pass",
+    ),
+    _shown(
+        "an acquire that fails is told to nobody",
+        f"{ACQUIRE}._take_observed",
+        "observers.failed(stopwatch.clock() - began, exc)",
+        "pass",
+    ),
+    _shown(
+        "checks run in the context of the first request",
+        f"{LIFECYCLE}._run_monitor",
+        ", context=self.check_context",
+        "",
+    ),
+    _shown(
+        "pools are opened in the context of the checks",
+        f"{KEEPER}.begin",
+        ", context=context",
+        "",
+    ),
+    _shown(
+        "a copy has the pool",
+        "pyscopg2.core.topology.host_state:Live.__deepcopy__",
+        "Live()",
+        "Live(self.pool, self.error, self.is_heard)",
+    ),
+    _shown(
+        "a promotion is not seen where warnings alone are shown",
+        "pyscopg2.core.topology.transition_log:_level",
+        "old is not Role.UNKNOWN",
+        "False",
+    ),
     # The way in
     _mutant(
         "a host is suspended after its place is free",
@@ -666,8 +794,8 @@ _OF_FRESH_READS = (
     _stale(
         "what was written to a system that was replaced is waited for",
         f"{LATE_BOUND}._find_bound",
-        "system in (None, written.system_identifier)",
-        "True",
+        "session.position_in(known if after is None else after.system_identifier)",
+        "session.position",
     ),
     _stale(
         "what was proven is proven for ever",
@@ -763,8 +891,8 @@ _OF_FRESH_READS = (
     # Sessions
     _stale(
         "a session goes back",
-        f"{CAUSAL}:CausalSession.move",
-        "_later(position, self._position)",
+        f"{CAUSAL}:CausalSession._note",
+        "position.merge(before)",
         "position",
     ),
     _stale(
@@ -794,14 +922,20 @@ _OF_FRESH_READS = (
     _stale(
         "an inner session does not know the outer one's position",
         f"{CAUSAL}:CausalSession.__init__",
-        "self._position = _later(outer.position, after)",
+        "self._note(position)",
         "pass",
     ),
     _stale(
-        "positions of two systems are merged",
-        f"{CAUSAL}:_later",
-        "before is None or before.system_identifier != position.system_identifier",
-        "before is None",
+        "what was written in one system is forgotten for another",
+        f"{CAUSAL}:CausalSession._note",
+        "before = self._positions.pop(position.system_identifier, None)",
+        "before = self._positions.pop(position.system_identifier, None); self._positions.clear()",
+    ),
+    _stale(
+        "without fencing a lost master of the same timeline is forgotten",
+        "pyscopg2.core.topology.snapshot:_clock_without_fencing",
+        "each.is_of(clock.system, clock.timeline)",
+        "False",
     ),
     _stale(
         "a session of another manager ends this one",

@@ -133,14 +133,7 @@ class Topology:
         if self.fencing:
             named = None if self.master is None else self[self.master]
             return named.clock if named is not None and named.role in _REIGNING else None
-        masters = [host for host in self.hosts if host.role is Role.MASTER]
-        clock = masters[0].clock if len(masters) == 1 else None
-        if clock is None:
-            return None
-        # One that was a master of the same timeline may have written what this one has not; and
-        # whom a standby follows of the two, nobody can tell.
-        lost = [h.clock for h in self.hosts if h.role is Role.UNAVAILABLE and h.clock is not None]
-        return None if any(each.is_of(clock.system, clock.timeline) for each in lost) else clock
+        return _clock_without_fencing(self.hosts)
 
     def freshness(self, address: str) -> Freshness:
         """How far behind the master a replica is, as far as it is proven. `KeyError`: there is no
@@ -198,6 +191,18 @@ class Topology:
         if host.role is not Role.REPLICA or self.clock is None:
             return str(host)
         return f"{host}, {self.freshness(host.address).describe(stopwatch.clock())}"
+
+
+def _clock_without_fencing(hosts: tuple[HostState, ...]) -> LsnClock | None:
+    """That of the one master, if it is one."""
+    masters = [host for host in hosts if host.role is Role.MASTER]
+    clock = masters[0].clock if len(masters) == 1 else None
+    if clock is None:
+        return None
+    # One that was a master of the same timeline may have written what this one has not; and whom a
+    # standby follows of the two, nobody can tell.
+    lost = [h.clock for h in hosts if h.role is Role.UNAVAILABLE and h.clock is not None]
+    return None if any(each.is_of(clock.system, clock.timeline) for each in lost) else clock
 
 
 def _judge_anew(topology: Topology) -> Topology:
