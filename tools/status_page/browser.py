@@ -78,4 +78,4 @@ def command(driver: webdriver.Chrome, name: str, arguments: dict[str, Any]) -> A
 
 def shoot(driver: webdriver.Chrome, path: Path) -> None:
     """What the screen shows, as a PNG."""
-    driver.save_screenshot(str(path))
+    path.write_bytes(driver.get_screenshot_as_png())

@@ -76,7 +76,7 @@ async def _work(manager: PoolManager, writes: bool) -> None:
     while True:
         # A service would tell its client of an error. This one goes on.
         with contextlib.suppress(Exception):
-            async with manager.acquire(read_only=not writes, fallback_master=None) as connection:
-                # Writers need the master; what they do there is of no interest here.
+            async with manager.acquire(read_only=not writes) as connection:
+                # What it does there is of no interest here, only that it takes some time.
                 await connection.execute("SELECT pg_sleep(0.002)")
         await asyncio.sleep(PAUSE)

@@ -298,7 +298,7 @@ function drawWaits(start, end) {
   const told = !shown.length ? "none since this page was opened"
     : `${count}${failed ? `, and ${failed} failed` : ""}; longest ${duration(Math.max(...shown.map((each) => each[1])))}`;
   const waiting = state.stats.waiting;
-  put("longest", waiting ? `${waiting} waiting now; before that ${told}` : told);
+  put("longest", waiting ? `${waiting} waiting now${shown.length ? `; before that ${told}` : ""}` : told);
   bars.setAttribute("aria-label", `Acquires that waited, last ${minutes} minutes: ${told}`);
 }
 
