@@ -55,11 +55,11 @@ async def running(
 
 
 @contextlib.asynccontextmanager
-async def serving(page: StatusPage) -> AsyncGenerator[int]:
-    """Its port. The open streams end with the block."""
+async def serving(page: StatusPage, port: int = 0) -> AsyncGenerator[int]:
+    """Its port; ``port``, or where that is 0, any. The open streams end with the block."""
     config = uvicorn.Config(page, log_level="warning", ws="none")
     server = uvicorn.Server(config)
-    with socket.create_server(("127.0.0.1", 0)) as listening:
+    with socket.create_server(("127.0.0.1", port)) as listening:
         task = asyncio.ensure_future(server.serve([listening]))
         try:
             while not server.started and not task.done():
