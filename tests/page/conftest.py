@@ -8,13 +8,14 @@ from typing import Any, TypeAlias, TypeVar
 import pytest
 from selenium.webdriver import Chrome
 from tests.support.waiting import eventually
-from tools.status_page.browser import chromium, command, looks_like
+from tools.status_page.browser import chromium, command, looks_like, read_log
 from tools.status_page.service import serving
 
 from pyscopg2.asgi import StatusPage
 from pyscopg2.base import BasePoolManager
 from pyscopg2.testing.cluster import LocalCluster
-from pyscopg2.testing.fake import FakeAdapter, FakeConnection, FakeNetwork, FakePool, FakeServer
+from pyscopg2.testing.fake import FakeAdapter, FakeConnection, FakeNetwork, FakePool
+from pyscopg2.testing.fake_server import FakeServer
 
 T = TypeVar("T")
 FakeManager: TypeAlias = BasePoolManager[FakePool, FakeConnection]
@@ -36,8 +37,8 @@ class Browser:
 
         def act(driver: Chrome) -> None:
             driver.get("about:blank")
-            driver.get_log("browser")  # pyright: ignore[reportUnknownMemberType]
-            driver.get_log("performance")  # pyright: ignore[reportUnknownMemberType]
+            for kind in ("browser", "performance"):
+                read_log(driver, kind)
             looks_like(driver, width, height, dark=dark)
             driver.get(url)
 
@@ -82,9 +83,8 @@ class Browser:
         ]
 
     async def log(self, kind: str) -> list[dict[str, Any]]:
-        return await self(
-            lambda driver: driver.get_log(kind)  # pyright: ignore[reportUnknownMemberType]
-        )
+        """What was written there since this was asked last: ``browser``, ``performance``."""
+        return await self(lambda driver: read_log(driver, kind))
 
 
 @pytest.fixture(scope="session")

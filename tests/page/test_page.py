@@ -11,7 +11,7 @@ from tools.status_page.service import WRITERS, running
 
 from pyscopg2.core.events import Event, MasterChanged
 from pyscopg2.testing.cluster import LocalCluster
-from pyscopg2.testing.fake import FakeServer
+from pyscopg2.testing.fake_server import FakeServer
 
 PROMPTLY = 0.5
 """Seconds from the manager's own knowledge until it is seen."""
@@ -68,7 +68,7 @@ async def test_a_failover_under_load(browser: Browser, cluster: LocalCluster) ->
         assert "master for" in strips[number]
         assert "then unavailable for" in strips[number]
         assert "superseded" in await browser.text("#hosts")
-    assert await browser.log("browser") == []
+        assert await browser.log("browser") == []
 
 
 async def test_it_asks_nobody_else_and_breaks_no_rule_of_its_own(browser: Browser) -> None:

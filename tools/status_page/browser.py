@@ -76,6 +76,14 @@ def command(driver: webdriver.Chrome, name: str, arguments: dict[str, Any]) -> A
     return driver.execute_cdp_cmd(name, arguments)  # pyright: ignore[reportUnknownMemberType]
 
 
+def read_log(driver: webdriver.Chrome, kind: str) -> list[dict[str, Any]]:
+    """What was written there since this was asked last: ``browser``, the console; or
+    ``performance``, what DevTools are told."""
+    answer: dict[str, Any] = driver.execute("getLog", {"type": kind})
+    entries: list[dict[str, Any]] = answer["value"]
+    return entries
+
+
 def shoot(driver: webdriver.Chrome, path: Path) -> None:
     """What the screen shows, as a PNG."""
     path.write_bytes(driver.get_screenshot_as_png())

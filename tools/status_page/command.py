@@ -12,10 +12,11 @@ from selenium import webdriver
 
 from pyscopg2.testing.cluster import LocalCluster
 
-from .browser import chromium, looks_like, shoot
+from .browser import chromium, command, looks_like, shoot
 from .service import running
 
-SCREENS = {"phone": (390, 844), "desk": (1280, 900)}
+SCREENS = {"phone": (390, 844), "desk": (1280, 860)}
+ONE_MINUTE = "document.querySelector('[name=minutes][value=\"1\"]').click()"
 
 
 def _arguments() -> argparse.Namespace:
@@ -47,6 +48,7 @@ async def play(driver: webdriver.Chrome, cluster: LocalCluster, folder: Path, ca
         await asyncio.to_thread(driver.get, service.url)
         await asyncio.sleep(calm)
         await asyncio.to_thread(shoot_all, driver, folder, "before")
+        await asyncio.to_thread(command, driver, "Runtime.evaluate", {"expression": ONE_MINUTE})
         old, new = cluster.primary, cluster.replicas[0]
         await asyncio.to_thread(cluster.kill, old)
         await asyncio.sleep(1.0)
