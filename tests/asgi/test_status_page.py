@@ -21,7 +21,10 @@ from tests.support.waiting import eventually, turns
 
 from pyscopg2.asgi import StatusPage, journal, status_page, stream
 from pyscopg2.asgi.journal import Journal, News
+from pyscopg2.base import BasePoolManager
+from pyscopg2.core.diagnosis.standing import Explanation
 from pyscopg2.core.events import (
+    AcquireTimedOut,
     CheckFailed,
     CheckRecovered,
     Event,
@@ -31,6 +34,7 @@ from pyscopg2.core.events import (
 )
 from pyscopg2.core.statistics import AcquireObserver
 from pyscopg2.core.topology import HostState, Role, Topology
+from pyscopg2.testing.fake import FakeAdapter
 
 
 class Reader:
@@ -198,6 +202,21 @@ async def test_nothing_is_observed_while_nobody_looks() -> None:
                 await until(told, "snapshot")
                 assert len(observers) == 1
             assert len(observers) == 0
+
+
+@virtual
+async def test_a_manager_that_nobody_has_used_yet() -> None:
+    async with Site() as site:
+        kind = type("PoolManager", (BasePoolManager,), {"adapter": FakeAdapter(site.network)})
+        manager: Manager = kind(site.network.dsn)
+        site.managers.append(manager)
+        async with opened(StatusPage(manager)) as told:
+            snapshot = (await until(told, "snapshot")).data
+            assert {roles[-1][1] for roles in snapshot["roles"].values()} == {"unknown"}
+            assert snapshot["topology"]["settled"] is False
+            await manager.ready()
+            await until(told, "event", kind="ManagerStarted")
+            await until(told, "event", kind="MasterChanged", master="db1:5432")
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.01, 0.1, 0.2, 0.3, 1.0])
@@ -509,6 +528,20 @@ def test_news_of_two_readers_are_their_own() -> None:
     other.has(RECOVERED)
     assert other.has(failed("refused"))
     assert not news.has(failed("refused"))
+
+
+def test_of_acquires_that_time_out_one_in_ten_seconds_is_news() -> None:
+    explanation = Explanation("a master", ())
+    news = News()
+    events = [
+        AcquireTimedOut(at=at, timeout=1.0, explanation=explanation)
+        for at in (1000.0, 1000.0, 1009.9, 1010.0, 1011.0, 1020.0)
+    ]
+    assert [news.has(event) for event in events[:5]] == [1, 0, 0, 1, 0]
+    assert not news.copy().has(events[4])
+    assert news.has(events[5])
+    # The system's clock was set back.
+    assert news.has(events[0])
 
 
 def test_a_host_whose_pool_alone_has_changed_is_no_news() -> None:

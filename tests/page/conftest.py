@@ -14,6 +14,7 @@ from tools.status_page.service import serving
 from pyscopg2.asgi import StatusPage
 from pyscopg2.base import BasePoolManager
 from pyscopg2.testing.cluster import LocalCluster
+from pyscopg2.testing.contracts.healing import heal
 from pyscopg2.testing.fake import FakeAdapter, FakeConnection, FakeNetwork, FakePool
 from pyscopg2.testing.fake_server import FakeServer
 
@@ -102,9 +103,16 @@ async def browser(driver: Chrome) -> AsyncIterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[LocalCluster]:
+def shared_cluster() -> Iterator[LocalCluster]:
     with LocalCluster(replicas=2) as cluster:
         yield cluster
+
+
+@pytest.fixture
+def cluster(shared_cluster: LocalCluster) -> LocalCluster:
+    """A primary and two replicas, all well."""
+    heal(shared_cluster)
+    return shared_cluster
 
 
 @contextlib.asynccontextmanager

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Mapping
 
-from pyscopg2.core.events import CheckFailed, CheckRecovered, Event, HostChanged, MasterChanged
+from pyscopg2.core.events import (
+    AcquireTimedOut,
+    CheckFailed,
+    CheckRecovered,
+    Event,
+    HostChanged,
+    MasterChanged,
+)
 from pyscopg2.core.topology import Topology
 
 WINDOW = 600.0
@@ -15,6 +23,9 @@ MOST_CHANGES = 1000
 """Of one host: where there were more, the window is shorter."""
 
 MOST_EVENTS = 100
+
+QUIET = 10.0
+"""Seconds from an acquire that timed out to the next one that is news."""
 
 
 class Journal:
@@ -53,17 +64,21 @@ class Journal:
 class News:
     """Which events say something new.
 
-    A host that is down is checked several times a second, and each check that fails is an event:
-    these would hide all others. And where a host is in another state that reads the same, its pool
-    has come or gone, of which other events tell.
+    A host that is down is checked several times a second, and each check that fails is an event; in
+    an outage each acquire times out. These would hide all others. And where a host is in another
+    state that reads the same, its pool has come or gone, of which other events tell.
     """
 
-    def __init__(self, reasons: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, reasons: Mapping[str, str] | None = None, timed_out_at: float = -math.inf
+    ) -> None:
         self._reasons = dict(reasons or {})
         """Of the hosts whose last check failed, by address."""
+        self._timed_out_at = timed_out_at
+        """When the last acquire did that was news, in seconds since the epoch."""
 
     def copy(self) -> News:
-        return News(self._reasons)
+        return News(self._reasons, self._timed_out_at)
 
     def has(self, event: Event) -> bool:
         """To be asked of each event, in their order."""
@@ -75,6 +90,11 @@ class News:
             case CheckRecovered(address=address):
                 self._reasons.pop(address, None)
                 return True
+            case AcquireTimedOut(at=at):
+                is_news = not 0 <= at - self._timed_out_at < QUIET
+                if is_news:
+                    self._timed_out_at = at
+                return is_news
             case HostChanged(before=before, after=after):
                 return str(before) != str(after)
             case _:

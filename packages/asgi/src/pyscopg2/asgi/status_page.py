@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 import time
+from contextlib import aclosing
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -122,8 +123,9 @@ async def _tell(stream: Stream, receive: Any, send: Any) -> None:
 
 async def _send(stream: Stream, send: Any) -> None:
     try:
-        async for message in stream.messages():
-            await send({"type": "http.response.body", "body": message, "more_body": True})
+        async with aclosing(stream.messages()) as messages:
+            async for message in messages:
+                await send({"type": "http.response.body", "body": message, "more_body": True})
         await send({"type": "http.response.body"})
     except OSError:
         # What ASGI servers say where the client has left.

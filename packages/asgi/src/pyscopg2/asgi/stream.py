@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from pyscopg2.asgi.arguments import Manager
@@ -62,7 +62,7 @@ class Stream:
         self._events.close()
         self._unobserve()
 
-    async def messages(self) -> AsyncIterator[bytes]:
+    async def messages(self) -> AsyncGenerator[bytes]:
         """As they are sent. To be read once."""
         loop = asyncio.get_running_loop()
         end = loop.time() + self._renew_after
