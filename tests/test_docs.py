@@ -122,6 +122,7 @@ def test_the_commands_are_scripts_of_the_environment() -> None:
         ("newest", "adapters"),
         ("lowest", "lowest"),
         ("bench", "bench"),
+        ("page", "page"),
         ("release", "release"),
         ("supported", "supported"),
     ):

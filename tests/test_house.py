@@ -76,10 +76,13 @@ ROOMS: dict[str, set[str]] = {
 # What an adapter may enter.
 OPEN = ("pyscopg2.base", "pyscopg2.core.adapter", "pyscopg2.core.dsn", "pyscopg2.core.errors")
 
-# What the middleware may enter: it has no driver, and takes part in causal sessions.
+# What `pyscopg2.asgi` may enter: it has no driver, takes part in causal sessions, and shows a
+# manager.
 OPEN_TO_ASGI = (
     "pyscopg2.base",
     "pyscopg2.core.causal",
+    "pyscopg2.core.events",
+    "pyscopg2.core.statistics",
     "pyscopg2.core.timing",
     "pyscopg2.core.topology",
     "pyscopg2.core.wal",
@@ -191,7 +194,7 @@ def test_an_adapter_knows_the_core_and_its_driver_never_another_adapter() -> Non
             assert foreign(path) <= DRIVERS[package.name], path
 
 
-def test_the_middleware_knows_the_core_and_needs_the_standard_library_alone() -> None:
+def test_asgi_knows_what_it_may_of_the_core_and_needs_the_standard_library_alone() -> None:
     paths = sorted(ROOT.glob("packages/asgi/src/**/*.py"))
     entered: set[str] = set()
     for path in paths:

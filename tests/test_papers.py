@@ -88,10 +88,19 @@ def test_its_page_has_the_pitch_its_readme_and_the_latest_changes(package: Path)
 @package_by_package
 def test_links_on_its_page_are_absolute_and_lead_to_files_of_that_release(package: Path) -> None:
     told = metadata(package)
-    tagged = f"{REPOSITORY}/blob/{told['name']}-{told['version']}/"
+    release = f"{told['name']}-{told['version']}/"
+    # Where GitHub shows a file, and where it gives it away as it is: a picture.
+    tagged = f"{REPOSITORY}/blob/{release}"
+    pictures = REPOSITORY.replace("github.com", "raw.githubusercontent.com") + f"/{release}"
     links = re.findall(r"\]\(([^)\s]+)\)", told["readme"]["text"])
     assert links
-    ours = [link.removeprefix(tagged) for link in links if link.startswith(tagged)]
+    ours = [
+        link.removeprefix(tagged).removeprefix(pictures)
+        for link in links
+        if link.startswith((tagged, pictures))
+    ]
+    for name in re.findall(r"!\[[^\]]*\]\(([^)\s]+)\)", told["readme"]["text"]):
+        assert name.startswith(pictures), name
     assert all(link.startswith("https://") for link in links), links
     relative = re.findall(r"\]\((?!https://)([^)\s]+)\)", (package / "README.md").read_text())
     inside = [posixpath.normpath(f"packages/{package.name}/{link}") for link in relative]

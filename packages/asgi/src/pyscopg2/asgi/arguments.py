@@ -1,4 +1,4 @@
-"""What users give to the middleware, looked at: nothing here ever shows a secret."""
+"""What users give to this package, looked at: nothing here ever shows a secret."""
 
 import re
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
@@ -21,6 +21,9 @@ LEAST_SECRET = 32
 LONGEST_AGE = 400 * 24 * 3600
 """Seconds that browsers keep a cookie at most (RFC 6265bis, section 5.5)."""
 
+LONGEST_STREAM = 24 * 3600
+"""Seconds that a page may go on without asking anew."""
+
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """A token of RFC 9110, section 5.6.2: what a header's or a cookie's name is."""
 
@@ -37,7 +40,7 @@ def require_app(app: Application) -> Application:
 
 def require_manager(manager: object) -> ManagerOf:
     """``manager``, or what gives it. `TypeError`."""
-    if _is_manager(manager):
+    if is_manager(manager):
         return lambda _: manager
     if not callable(manager):
         raise TypeError(
@@ -47,14 +50,15 @@ def require_manager(manager: object) -> ManagerOf:
 
     def manager_of(scope: MutableMapping[str, Any]) -> Manager:
         found: object = manager(scope)
-        if not _is_manager(found):
+        if not is_manager(found):
             raise TypeError(f"manager(scope) must return a pool manager, not {_kind(found)}")
         return found
 
     return manager_of
 
 
-def _is_manager(value: object) -> TypeGuard[Manager]:
+def is_manager(value: object) -> TypeGuard[Manager]:
+    """Rather than what gives one."""
     return isinstance(value, BasePoolManager)
 
 
@@ -126,6 +130,33 @@ def require_age_limit(seconds: object) -> float:
         raise TypeError(f"age_limit must be a number, not {_kind(seconds)}")
     if not 1 <= seconds <= LONGEST_AGE:
         raise ValueError(f"age_limit must be from 1 to {LONGEST_AGE} seconds")
+    return seconds
+
+
+def require_count(argument: str, count: object) -> int:
+    """`TypeError`, `ValueError`: it is negative."""
+    if isinstance(count, bool) or not isinstance(count, int):
+        raise TypeError(f"{argument} must be a whole number, not {_kind(count)}")
+    if count < 0:
+        raise ValueError(f"{argument} must not be negative, not {count}")
+    return count
+
+
+def require_title(title: object) -> str:
+    """`TypeError`, `ValueError`: it is empty."""
+    if not isinstance(title, str):
+        raise TypeError(f"title must be a str, not {_kind(title)}")
+    if not title.strip():
+        raise ValueError("title must not be empty")
+    return title
+
+
+def require_renewal(seconds: object) -> float:
+    """``renew_after``. `TypeError`, `ValueError`."""
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise TypeError(f"renew_after must be a number, not {_kind(seconds)}")
+    if not 1 <= seconds <= LONGEST_STREAM:
+        raise ValueError(f"renew_after must be from 1 to {LONGEST_STREAM} seconds")
     return seconds
 
 
