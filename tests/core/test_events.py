@@ -24,8 +24,11 @@ from pyscopg2.core.events import (
     PoolOpened,
     PoolRetired,
 )
+from pyscopg2.core.events.changes import Changes
 from pyscopg2.core.events.listeners import Listeners
 from pyscopg2.core.events.stream import EventStream
+from pyscopg2.core.topology import Answer, Topology
+from pyscopg2.core.topology.host_state import Observation
 from pyscopg2.testing.fake_server import WRONG_PASSWORD, FakeError
 
 
@@ -209,6 +212,24 @@ async def test_what_is_unanswered_at_its_end_is_told() -> None:
             "db1:5432: 1 connections terminated: no answer at its end"
         ]
         bench["db1"].thaw()
+
+
+def test_a_pool_that_takes_anothers_place_is_told_of_after_that_one_is_retired() -> None:
+    heard: list[Event] = []
+    listeners = Listeners()
+    listeners.subscribe(heard.append)
+    topology = Topology.of(("a",)).settle()
+    changes = Changes(listeners, topology)
+    first, second = object(), object()
+    for serial, pool in enumerate((first, second), 1):
+        answer = Answer(False, False, 100, 1, 42)
+        after = topology.apply(Observation("a", serial, at=1.0, answer=answer, pool=pool))
+        changes.follow(after, after.changes(topology))
+        listeners.flush()
+        topology = after
+    pools = [e for e in heard if isinstance(e, PoolOpened | PoolRetired)]
+    assert names([*pools]) == ["PoolOpened", "PoolRetired", "PoolOpened"]
+    assert [each.pool for each in pools] == [first, first, second]
 
 
 # Those who listen

@@ -24,6 +24,14 @@ async def test_before_anything_was_used() -> None:
 
 
 @virtual
+async def test_each_check_counts_once_and_a_pool_that_opens_is_none() -> None:
+    async with Bench(replicas=0) as bench:
+        host = bench.manager.topology["db1:5432"]
+        # Each check has the next number: of one host, all are its own.
+        assert bench.manager.stats()["db1:5432"].checks == host.serial > 0
+
+
+@virtual
 async def test_who_uses_and_who_waits() -> None:
     async with Bench(replicas=1, size=2) as bench:
         manager = bench.manager
@@ -207,6 +215,20 @@ async def test_an_observer_is_told_of_each_acquire() -> None:
         ("acquired", "db1:5432", 0.0, False),
         ("released", "db1:5432", 0.0),
     ]
+
+
+@virtual
+async def test_use_is_told_once_however_often_a_release_is_tried() -> None:
+    log = Log()
+    async with Bench(replicas=0, size=1) as bench:
+        bench.manager.observe(log)
+        connection = await bench.manager.acquire()
+        with pytest.raises(TypeError):
+            await bench.manager.release(connection, no_such_argument=1)
+        # It is released without, beside.
+        async with bench.manager.acquire(timeout=5):
+            pass
+    assert [line[0] for line in log.lines] == ["acquired", "released"] * 2
 
 
 @virtual
