@@ -81,8 +81,8 @@ class Stream:
             except StopAsyncIteration:
                 yield message("state", self._state(time.time()))
                 return
-            due = min(due, loop.time() + PROMPT)
             if self._news.has(event):
+                due = min(due, loop.time() + PROMPT)
                 yield message("event", event_as_dict(event))
         yield message("state", self._state(time.time())) + message("renew", None)
 
