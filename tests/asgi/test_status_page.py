@@ -238,6 +238,35 @@ async def test_what_happens_while_a_page_opens_is_told_once(seconds: float) -> N
 
 
 @virtual
+async def test_what_happens_while_the_response_starts_is_told_once() -> None:
+    """A middleware, or a client that is slow, may hold it up."""
+    async with Site() as site:
+        manager = await site.manager()
+        page = StatusPage(manager)
+        starting = asyncio.Event()
+
+        async def held(scope: Any, receive: Any, send: Any) -> None:
+            async def send_late(message: Any) -> None:
+                if message["type"] == "http.response.start":
+                    await starting.wait()
+                await send(message)
+
+            await page(scope, receive, send_late)
+
+        async with opened(held) as told:
+            await turns(3)
+            site.network.failover()
+            await eventually(partial(_is_master, manager, "db2:5432"))
+            starting.set()
+            snapshot = (await until(told, "snapshot")).data
+            assert snapshot["topology"]["master"] == "db1:5432"
+            assert not [e for e in snapshot["events"] if e["kind"] == "MasterChanged"]
+            await until(told, "event", kind="MasterChanged", master=None)
+            await until(told, "event", kind="MasterChanged", master="db2:5432")
+            assert (await until(told, "state")).data["topology"]["master"] == "db2:5432"
+
+
+@virtual
 async def test_a_page_that_reads_slowly_misses_events_and_is_told_so() -> None:
     async with Site(replicas=3) as site:
         manager = await site.manager()

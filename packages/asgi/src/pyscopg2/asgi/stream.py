@@ -49,13 +49,13 @@ class Stream:
     ) -> None:
         """From now on events are heard, and acquires observed. ``renew_after``: seconds."""
         self._manager = manager
-        self._journal = journal
-        self._heading = heading
         self._renew_after = renew_after
         self._news = journal.news.copy()
         self._waits = Waits()
         self._events = manager.events(BACKLOG)
         self._unobserve = manager.observe(self._waits)
+        # In the same step as that, so that no event is in both of them, or in neither.
+        self._snapshot = message("snapshot", self._all(journal, heading))
 
     def close(self) -> None:
         """Hear nothing more: `messages` ends. Safe to call again."""
@@ -66,7 +66,7 @@ class Stream:
         """As they are sent. To be read once."""
         loop = asyncio.get_running_loop()
         end = loop.time() + self._renew_after
-        yield b"retry: %d\n" % RETRY + message("snapshot", self._snapshot())
+        yield b"retry: %d\n" % RETRY + self._snapshot
         due = loop.time() + BEAT
         while (now := loop.time()) < end:
             if now >= due:
@@ -81,19 +81,19 @@ class Stream:
             except StopAsyncIteration:
                 yield message("state", self._state(time.time()))
                 return
-            due = min(due, loop.time() + PROMPT)
             if self._news.has(event):
+                due = min(due, loop.time() + PROMPT)
                 yield message("event", event_as_dict(event))
         yield message("state", self._state(time.time())) + message("renew", None)
 
-    def _snapshot(self) -> dict[str, object]:
+    def _all(self, journal: Journal, heading: Heading) -> dict[str, object]:
         now = time.time()
         return {
-            "title": self._heading.title,
-            "instance": self._heading.instance,
+            "title": heading.title,
+            "instance": heading.instance,
             "window": WINDOW,
             **self._state(now),
-            **self._journal.as_dict(now),
+            **journal.as_dict(now),
         }
 
     def _state(self, now: float) -> dict[str, object]:

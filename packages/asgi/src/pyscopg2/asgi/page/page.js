@@ -21,7 +21,7 @@ let retrying = null;
 
 let instance = null;
 let state = null;
-let before = null;  // The state before, and with it what a second has brought.
+let done = [];  // [moment, acquires so far], of the last second and the one before it.
 let roles = {};  // By address: [moment, role] from when on it has had it.
 let waits = [];  // [moment, longest, count, failed], one for each state.
 let changedAt = null;  // When the master changed, as far as is known.
@@ -94,8 +94,8 @@ function begin(told) {
   byId("title").textContent = told.title;
   if (told.instance !== instance) {
     instance = told.instance;
-    before = state = null;
     waits = [];
+    done = [];
   }
   roles = told.roles;
   changedAt = null;
@@ -113,8 +113,9 @@ function follow(event, isPast = false) {
 }
 
 function take(told) {
-  if (state !== null && told.at - state.at > 0.5) before = state;
   state = told;
+  done.push([told.at, sum(told.stats.hosts, "acquires")]);
+  while (done.length > 2 && done[1][0] <= told.at - 1) done.shift();
   const { longest, count, failed } = told.waits;
   waits.push([told.at, longest, count, failed]);
   while (waits[0][0] < told.at - 600) waits.shift();
@@ -158,9 +159,8 @@ function show() {
   figure("waited", count, count ? `longest ${duration(longest)}` : "");
   const isLimited = topology.hosts.every((host, index) => !host.serving || stats.hosts[index].size !== null);
   figure("in-use", sum(stats.hosts, "in_use"), isLimited ? `of ${sum(stats.hosts, "size")}` : "no limit");
-  const passed = before === null ? 0 : state.at - before.at;
-  const done = before === null ? 0 : sum(stats.hosts, "acquires") - sum(before.stats.hosts, "acquires");
-  put("rate", passed ? Math.round(done / passed) : "–");
+  const passed = state.at - done[0][0];
+  put("rate", passed > 0 ? Math.round((done.at(-1)[1] - done[0][1]) / passed) : "–");
   put("timed-out", stats.timed_out);
   put("failovers", stats.failovers);
 
