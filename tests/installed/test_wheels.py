@@ -162,6 +162,16 @@ def test_what_has_no_driver_pulls_nothing(
     check(environment.python, "-W", "error", "-c", f"import {module}")
 
 
+def test_the_command_runs_where_it_alone_is_installed(
+    constraints: Path, tmp_path: Path, cluster: LocalCluster
+) -> None:
+    environment = Environment(tmp_path / "venv", constraints)
+    environment.uv_install("pyscopg2-cli")
+    done = run(environment.python.with_name("pyscopg2"), "check", cluster.dsn)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "0 faults, 0 warnings, 0 notes" in done.stdout
+
+
 def test_the_front_page_installs_what_asyncpgs_does() -> None:
     assert install_line(ROOT / "README.md") == install_line(ROOT / "packages/asyncpg/README.md")
 

@@ -1,0 +1,1 @@
+"""`pyscopg2 check`: each host, stage by stage, and all of them together."""
