@@ -88,6 +88,8 @@ PROPERTIES = [
     "available_pool_count",
     "pools",
     "dsn",
+    "database",
+    "loop",
 ]
 
 
