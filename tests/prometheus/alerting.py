@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from promql_parser import Expr, parse_duration
 from tests.prometheus.promql import evaluate, parse
-from tests.prometheus.scraping import History, Labels, samples_in, text_of, without_name
+from tests.prometheus.scraping import History, Labels, Vector, samples_in, text_of, without_name
 from tests.support.virtual import now
 
 from pyscopg2.prometheus import PoolCollector
@@ -78,6 +78,10 @@ class Watch:
         while now() < until:
             self.look(now())
             await asyncio.sleep(INTERVAL)
+
+    def value_of(self, expr: Expr) -> Vector:
+        """With what was scraped last."""
+        return evaluate(expr, self.history, self._at)
 
     def firing(self, name: str) -> list[dict[str, str]]:
         """The labels for which an alert fires, but for the job and the pool."""

@@ -1,9 +1,12 @@
-"""As much of PromQL as the alert rules have. What it does not know is an `AssertionError`."""
+"""As much of PromQL as the alert rules and the timeline of roles have.
+
+What it does not know is an `AssertionError`.
+"""
 
 import itertools
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import promql_parser
@@ -51,13 +54,17 @@ def evaluate(expr: Expr, history: History, at: float) -> Vector:
             assert expr.func.name == "increase", expr
             (argument,) = expr.args
             return _increase(argument, history, at)
+        case BinaryExpr() if isinstance(expr.lhs, NumberLiteral):
+            assert str(expr.op) == "*", expr
+            right = evaluate(expr.rhs, history, at).items()
+            return {without_name(labels): expr.lhs.val * value for labels, value in right}
         case BinaryExpr() if isinstance(expr.rhs, NumberLiteral):
             compare, number = COMPARISONS[str(expr.op)], expr.rhs.val
             values = evaluate(expr.lhs, history, at).items()
             return {labels: value for labels, value in values if compare(value, number)}
         case BinaryExpr():
-            left, right = (evaluate(side, history, at) for side in (expr.lhs, expr.rhs))
-            return _join(expr, left, right)
+            left, other = (evaluate(side, history, at) for side in (expr.lhs, expr.rhs))
+            return _join(expr, left, other)
         case _:
             raise AssertionError(f"not known here: {expr}")
 
@@ -120,6 +127,9 @@ def _join(expr: BinaryExpr, left: Vector, right: Vector) -> Vector:
 
     there = {key(labels): value for labels, value in right.items()}
     match str(expr.op):
+        case "or":
+            taken = {key(labels) for labels in left}
+            return left | {labels: v for labels, v in right.items() if key(labels) not in taken}
         case "unless":
             return {labels: value for labels, value in left.items() if key(labels) not in there}
         case "/":
@@ -131,7 +141,7 @@ def _join(expr: BinaryExpr, left: Vector, right: Vector) -> Vector:
             raise AssertionError(f"not known here: {other}")
 
 
-def selectors(expr: Expr) -> Iterator[VectorSelector]:
+def selectors(expr: Expr) -> list[VectorSelector]:
     """All of an expression's."""
     found: list[VectorSelector] = []
 
@@ -142,19 +152,28 @@ def selectors(expr: Expr) -> Iterator[VectorSelector]:
             found.append(each.vector_selector)
 
     promql_parser.walk(expr, visit)
-    # A matrix selector may show its own again.
-    yield from {str(each): each for each in found}.values()
+    return found
 
 
-def grouped_by(expr: Expr) -> set[str]:
-    """The labels that an expression groups or joins by."""
-    found: set[str] = set()
+def labels_used(expr: Expr) -> set[str]:
+    """The labels that an expression groups, joins or selects by."""
+    found = {each.name for found in selectors(expr) for each in found.matchers.matchers}
 
     def visit(each: Expr) -> None:
         if isinstance(each, AggregateExpr) and each.modifier is not None:
             found.update(each.modifier.labels)
-        elif isinstance(each, BinaryExpr) and each.modifier is not None:
-            found.update(each.modifier.matching.labels if each.modifier.matching else ())
+        elif isinstance(each, BinaryExpr) and each.modifier is not None and each.modifier.matching:
+            found.update(each.modifier.matching.labels)
 
     promql_parser.walk(expr, visit)
     return found
+
+
+def assert_exported(expr: Expr, exported: Mapping[str, set[str]]) -> None:
+    """There are the series that an expression asks for, with the labels that it asks by."""
+    found = selectors(expr)
+    assert found, expr
+    for selector in found:
+        labels = exported[_name(selector)]
+        assert {each.name for each in selector.matchers.matchers} <= labels, selector
+    assert labels_used(expr) <= set().union(*(exported[_name(each)] for each in found)), expr

@@ -42,6 +42,15 @@ def samples_in(text: str) -> Vector:
     return found
 
 
+def labels_exported(collector: PoolCollector) -> dict[str, set[str]]:
+    """The labels of each series' name, with those that Prometheus adds."""
+    found: dict[str, set[str]] = {}
+    for labels in samples_in(text_of(collector)):
+        names = {name for name, _ in labels} - {"__name__"}
+        found.setdefault(dict(labels)["__name__"], {"job", "instance"}).update(names)
+    return found
+
+
 @dataclass
 class Scrape:
     """The samples of one."""

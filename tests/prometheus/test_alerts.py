@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -9,7 +10,9 @@ from typing import Any, TypeAlias
 
 import pytest
 from tests.core.conftest import Bench, Manager, manager_on, virtual
-from tests.prometheus.alerting import INTERVAL, Watch, rules
+from tests.prometheus.alerting import INTERVAL, Rule, Watch, rules
+from tests.prometheus.promql import assert_exported, labels_used
+from tests.prometheus.scraping import labels_exported
 
 from pyscopg2.core.errors import AcquireTimeoutError
 from pyscopg2.prometheus import PoolCollector
@@ -253,8 +256,20 @@ def test_each_alert_is_tried() -> None:
     assert tried == {rule.name for rule in rules()}
 
 
+@virtual
+async def test_they_ask_for_what_is_exported() -> None:
+    async with Bench() as bench:
+        exported = labels_exported(PoolCollector(bench.manager))
+    for rule in rules():
+        assert_exported(rule.expr, exported)
+
+
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule.name)
-def test_what_an_alert_says(rule: Any) -> None:
+def test_what_an_alert_says(rule: Rule) -> None:
     assert rule.labels.keys() == {"severity"}
     assert rule.labels["severity"] in {"warning", "critical"}
     assert rule.annotations.keys() == {"summary", "description"}
+    for text in rule.annotations.values():
+        assert text.count("{{") == text.count("}}")
+        for label in re.findall(r"\$labels\.(\w+)", text):
+            assert label in labels_used(rule.expr), label

@@ -79,11 +79,11 @@ async def test_an_http_server_in_a_thread_while_the_manager_works(
             for _ in range(10):
                 scrapes = [asyncio.to_thread(scrape) for _ in range(3)]
                 moments = [moment(told) for told in await asyncio.gather(*scrapes)]
-                for each in moments:
+                for found in moments:
                     # Numbers of two moments would not fit: the manager works without a pause.
-                    assert each.got == each.acquires
-                    assert each.got - each.given_back <= each.used <= 3
-                latest = max(each.got for each in moments)
+                    assert found.got == found.acquires
+                    assert found.got - found.given_back <= found.used <= 3
+                latest = max(found.got for found in moments)
                 assert latest > acquires
                 acquires = latest
             assert threads == {threading.get_ident()}
