@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import re
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager
@@ -162,9 +163,11 @@ async def working(bench: Bench, work: Callable[[Bench], Any]) -> AsyncGenerator[
             await asyncio.sleep(1)
 
     task = asyncio.ensure_future(run())
-    yield
-    task.cancel()
-    await asyncio.wait([task])
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
 
 
 Happening: TypeAlias = Callable[[Bench], AbstractAsyncContextManager[None]]
@@ -212,24 +215,30 @@ CASES = [
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_it_fires_while_the_thing_happens(case: Case) -> None:
     @virtual
-    async def play() -> None:
-        name = f"Pyscopg2{case.alert}"
-        async with Bench(case.replicas, **case.settings) as bench:
-            watch = Watch(PoolCollector(bench.manager))
-            wait = watch.rules[name].wait
-            async with working(bench, acquire):
-                await watch.watch(BEFORE)
-                assert watch.alerts == set()
-            async with case.happening(bench):
-                if wait:
-                    await watch.watch(wait - INTERVAL)
-                    assert watch.firing(name) == []
-                await watch.watch(6 * INTERVAL)
-                assert watch.firing(name) == case.labels
-            await watch.watch(AFTER)
-            assert watch.firing(name) == []
+    async def tried() -> None:
+        await play(case)
 
-    play()
+    tried()
+
+
+async def play(case: Case) -> Watch:
+    """What was scraped, and what has fired."""
+    name = f"Pyscopg2{case.alert}"
+    async with Bench(case.replicas, **case.settings) as bench:
+        watch = Watch(PoolCollector(bench.manager))
+        wait = watch.rules[name].wait
+        async with working(bench, acquire):
+            await watch.watch(BEFORE)
+            assert watch.alerts == set()
+        async with case.happening(bench):
+            if wait:
+                await watch.watch(wait - INTERVAL)
+                assert watch.firing(name) == []
+            await watch.watch(6 * INTERVAL)
+            assert watch.firing(name) == case.labels
+        await watch.watch(AFTER)
+        assert watch.firing(name) == []
+    return watch
 
 
 def test_a_stalled_event_loop() -> None:
@@ -239,12 +248,12 @@ def test_a_stalled_event_loop() -> None:
     try:
         collector = PoolCollector(manager, timeout=0)
         watch = Watch(collector)
-        watch.look(0)
+        watch.look()
         loop.run_until_complete(manager.ready())
-        for at in range(15, 75, 15):
-            watch.look(at)
+        for _ in range(math.ceil(60 / INTERVAL)):
+            watch.look()
             assert watch.alerts == set()
-        watch.look(75)
+        watch.look()
         assert watch.alerts == {"Pyscopg2EventLoopStalled"}
         loop.run_until_complete(manager.terminate())
     finally:
