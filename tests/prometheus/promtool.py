@@ -5,6 +5,7 @@
 
 import argparse
 import json
+import random
 import shutil
 import subprocess
 import sys
@@ -91,6 +92,8 @@ def main() -> int:
         Path(folder, "rules.yaml").write_text(json.dumps(without_annotations()))
         path = Path(folder, "test.yaml")
         for case in CASES:
+            # As in the tests.
+            random.seed(0)
             watch = run(play(case))
             expected = expectations(watch)
             told = {

@@ -26,6 +26,9 @@ BEFORE = 6 * 60.0
 AFTER = 11 * 60.0
 """Seconds after which nothing is left in any rule's range."""
 
+LIMIT = 3600.0
+"""Seconds, of virtual time, after which a case that does not end fails."""
+
 
 @contextlib.asynccontextmanager
 async def down(bench: Bench, name: str) -> AsyncGenerator[None]:
@@ -224,7 +227,7 @@ def test_it_fires_while_the_thing_happens(case: Case) -> None:
 async def play(case: Case) -> Watch:
     """What was scraped, and what has fired."""
     name = f"Pyscopg2{case.alert}"
-    async with Bench(case.replicas, **case.settings) as bench:
+    async with asyncio.timeout(LIMIT), Bench(case.replicas, **case.settings) as bench:
         watch = Watch(PoolCollector(bench.manager))
         wait = watch.rules[name].wait
         async with working(bench, acquire):
