@@ -33,6 +33,8 @@ def stats(known: Topology) -> Stats:
             size=None,
             in_use=0,
             idle=None,
+            idle_min=None,
+            idle_max=None,
             waiting=0,
             lag=0.0123,
             response_time=None,

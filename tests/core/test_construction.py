@@ -19,6 +19,8 @@ def test_it_can_be_made_without_a_loop_and_opens_nothing() -> None:
     network = FakeNetwork.cluster()
     manager = manager_on(FakeAdapter(network))
     assert manager.dsn == network.dsn
+    assert manager.database == "test"
+    assert manager.loop is None
     assert [server.connects for server in network.servers.values()] == [0, 0, 0]
     assert [host.address for host in manager.topology] == [*network.servers]
     assert {host.role for host in manager.topology} == {Role.UNKNOWN}

@@ -199,6 +199,19 @@ def test_address(target: Target, address: str) -> None:
     assert target.address == address
 
 
+@pytest.mark.parametrize(
+    ("target", "database"),
+    [
+        (Target("db1", 5432, dbname="my shop"), "my shop"),
+        (Target("db1", 5432), ""),
+        (Target("db1", 5432, dbname="shop;password=secret"), "shop***"),
+        (Target("db1", 5432, dbname="secret", misread=True), "***"),
+    ],
+)
+def test_database(target: Target, database: str) -> None:
+    assert target.database == database
+
+
 def test_is_a_value() -> None:
     (one,) = parse_dsn("postgresql://app:secret@db1?sslmode=require&options=-c")
     (two,) = parse_dsn("options=-c sslmode=require host=db1 user=app password=secret")

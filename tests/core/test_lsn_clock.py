@@ -169,6 +169,13 @@ def test_it_remembers_an_hour_in_little_space(gap: float) -> None:
     assert known.samples[0].asked_at >= now - 1.2 * MEMORY
 
 
+def test_a_standby_that_stopped_at_the_oldest_sample_stays_known() -> None:
+    known = clock(sample(0, 0))
+    for second in range(1, int(MEMORY)):
+        known = known.add(sample(second, second, snapshot=second))
+        assert known.proves(0) == 0, second
+
+
 class Primary:
     """A log, and when its commits were done."""
 

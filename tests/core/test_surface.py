@@ -89,6 +89,8 @@ PROPERTIES = [
     "available_pool_count",
     "pools",
     "dsn",
+    "database",
+    "loop",
 ]
 
 

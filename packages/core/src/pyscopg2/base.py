@@ -490,6 +490,17 @@ class BasePoolManager(Generic[PoolT, ConnT]):
         return MappingProxyType(self._targets)
 
     @property
+    def database(self) -> str:
+        """The database's name, for people: what is no plain name in it is hidden."""
+        return next(iter(self._targets.values())).database
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop that it belongs to; None before its first use. Other threads use the
+        manager by this loop's `call_soon_threadsafe`; only `stats` they may ask by themselves."""
+        return self._lifecycle.loop
+
+    @property
     def topology(self) -> Topology:
         """The current snapshot: each host's role, last answer and last error."""
         return self._lifecycle.store.topology

@@ -19,6 +19,9 @@ class Waits:
         self._failed += 1
         self._longest = max(self._longest, seconds)
 
+    def connected(self, address: str, seconds: float) -> None:
+        pass
+
     def released(self, address: str, seconds: float) -> None:
         pass
 

@@ -94,7 +94,8 @@ class Lifecycle(Generic[PoolT, ConnT]):
         }
         self._tasks: dict[str, asyncio.Task[None]] = {}
         """The monitors', by address."""
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
+        """It belongs to this one; None before its start."""
         self._settling: asyncio.TimerHandle | None = None
         self.check_context = contextvars.Context()
         """In which the monitors run: nothing of the request's that used the manager first."""
@@ -111,7 +112,7 @@ class Lifecycle(Generic[PoolT, ConnT]):
 
     @property
     def has_started(self) -> bool:
-        return self._loop is not None
+        return self.loop is not None
 
     def start(self) -> None:
         """On every use: start in the running loop, the first time.
@@ -121,13 +122,13 @@ class Lifecycle(Generic[PoolT, ConnT]):
         loop = asyncio.get_running_loop()
         if self.is_closed:
             raise closed()
-        if loop is self._loop:
+        if loop is self.loop:
             return
-        if self._loop is not None:
+        if self.loop is not None:
             raise RuntimeError(
                 "this pool manager belongs to another event loop: make one manager per loop"
             )
-        self._loop = loop
+        self.loop = loop
         self.checkouts.open(loop)
         for address in self._monitors:
             self._run_monitor(address)
@@ -141,11 +142,11 @@ class Lifecycle(Generic[PoolT, ConnT]):
 
         `RuntimeError`: it belongs to another loop, which runs.
         """
-        if self._loop is None or self._loop.is_closed():
+        if self.loop is None or self.loop.is_closed():
             # Never started, or everything ended with its event loop.
             self.is_closed = True
             return
-        if self._loop is not asyncio.get_running_loop():
+        if self.loop is not asyncio.get_running_loop():
             raise RuntimeError("this pool manager belongs to another event loop: close it there")
         self.is_closed = True
         for monitor in self._monitors.values():
@@ -203,8 +204,8 @@ class Lifecycle(Generic[PoolT, ConnT]):
 
     def _look(self) -> None:
         """One timer for all monitors: has one of them lost its connection between checks?"""
-        if self._loop is not None and not self.is_closed:
-            self._loop.call_later(_LOOK_GAP, self._look)
+        if self.loop is not None and not self.is_closed:
+            self.loop.call_later(_LOOK_GAP, self._look)
             for monitor in self._monitors.values():
                 monitor.look()
 

@@ -39,10 +39,10 @@ def _names(manager: BasePoolManager[Any, Any], name: str | None, number: int) ->
     before = "" if name is None else f"{name} "
     behind = "" if number == 1 else f" ({number})"
     hosts = {
-        address: f"{before}{address}/{target.dbname or ''}{behind}"
+        address: f"{before}{address}/{target.database}{behind}"
         for address, target in manager.targets.items()
     }
-    databases = dict.fromkeys(target.dbname or "" for target in manager.targets.values())
+    databases = dict.fromkeys(target.database for target in manager.targets.values())
     together = f"{before}{','.join(hosts)}/{','.join(databases)}{behind}"
     # One host is all hosts, too.
     return Names(together if len(hosts) > 1 else f"{together} (all)", hosts)

@@ -126,6 +126,12 @@ class Target:
         return address if self.number == 1 else f"{address} #{self.number}"
 
     @property
+    def database(self) -> str:
+        """The database's name, for humans: what is no plain name is hidden. Empty where the text
+        gives none."""
+        return _HIDDEN if self.misread else _shown("dbname", self.dbname or "")
+
+    @property
     def secrets(self) -> frozenset[str]:
         """What is not shown of it, in whole and in words: for messages that quote what others say.
 

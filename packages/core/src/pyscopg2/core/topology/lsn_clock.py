@@ -143,13 +143,13 @@ def _same_snapshot(samples: tuple[Sample, ...], position: int) -> int:
 
 
 def _thinned(samples: tuple[Sample, ...]) -> tuple[Sample, ...]:
-    """The newest, and of the older ones those that are far enough apart."""
+    """The newest, and of the older ones those that are far enough apart; and the oldest, which
+    alone proves something of a standby that has stopped there."""
     now = samples[-1].asked_at
-    kept = [samples[-1]]
-    for sample in reversed(samples[:-1]):
-        age = now - sample.asked_at
-        if age > MEMORY:
-            break
-        if kept[-1].asked_at - sample.asked_at >= age * SPARSITY:
+    known = [sample for sample in samples if now - sample.asked_at <= MEMORY]
+    kept = [known.pop()]
+    for sample in reversed(known):
+        gap = kept[-1].asked_at - sample.asked_at
+        if gap >= (now - sample.asked_at) * SPARSITY or sample is known[0]:
             kept.append(sample)
     return tuple(reversed(kept))
