@@ -473,6 +473,29 @@ async def test_a_write_to_a_foreign_host_takes_nothing_from_what_reads_wait_for(
 
 
 @virtual
+async def test_a_system_that_comes_to_count_while_a_read_waits_has_what_was_written_there() -> None:
+    """It was written to a host that was another cluster's then; most hosts are of that one now."""
+    written = WalPosition(SYSTEM + 1, 1, LATER.lsn)
+    async with Bench(replicas=1) as bench:
+        with bench.manager.causal() as session:
+            session.move(written)
+            bench["db2"].down()
+            await bench.until_roles("master unavailable")
+            reading = start(bench.manager.acquire_replica(timeout=20))
+            for name in ("db1", "db2"):
+                bench[name].system_identifier = SYSTEM + 1
+            bench["db1"].restart()
+            bench["db2"].up()
+            await bench.until_roles("master replica", 5)
+            await asyncio.sleep(1)
+            # The replica has not replayed so far.
+            assert not reading.done()
+            commit(bench)
+            replay(bench, "db2")
+            await bench.manager.release(await reading)
+
+
+@virtual
 async def test_a_position_that_is_named_counts_before_the_hosts_are_known() -> None:
     """That of the session is of another system, which nobody has told yet."""
     async with Bench(replicas=1, ready=False) as bench:

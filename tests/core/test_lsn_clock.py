@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyscopg2.core.topology.lsn_clock import CAPACITY, MEMORY, LsnClock, Sample, advance
+from pyscopg2.core.topology.lsn_clock import CAPACITY, MEMORY, LsnClock, Sample, advance, begin
 from pyscopg2.core.topology.role_query import Answer, WalState
 
 DELAY = 0.6
@@ -21,7 +21,7 @@ def sample(asked_at: float, insert: int, flush: int | None = None, snapshot: int
 
 
 def clock(*samples: Sample) -> LsnClock:
-    known = LsnClock(42, 1, samples[0].insert, samples[:1])
+    known = begin(42, 1, samples[0].insert, samples[0])
     for each in samples[1:]:
         known = known.add(each)
     return known
@@ -47,8 +47,10 @@ def test_a_quiet_primary_proves_it_anew_each_time() -> None:
 def test_the_flush_lsn_proves_what_asynchronous_commits_have_flushed_by_then() -> None:
     # Somebody writes and does not commit; others commit.
     known = clock(*(sample(float(s), 150 + s, flush=100 + s, snapshot=s) for s in range(5)))
-    assert known.proves(104) == pytest.approx(4 - DELAY)
-    assert known.proves(103) == pytest.approx(3 - DELAY)
+    # It may have been frozen for one second, from one check to the next.
+    assert known.proves(104) == pytest.approx(4 - DELAY - 1)
+    assert known.proves(103) == pytest.approx(3 - DELAY - 1)
+    assert known.proves(101) == -math.inf
 
 
 def test_the_flush_lsn_alone_proves_nothing_of_asynchronous_commits() -> None:
@@ -70,11 +72,12 @@ def test_the_same_snapshot_helps_what_is_flushed() -> None:
         sample(0, 100, snapshot=1),
         sample(1, 150, flush=140, snapshot=2),  # the commit ends at 140
         sample(1.3, 160, flush=140, snapshot=2),
-        sample(1.59, 160, flush=140, snapshot=2),
+        sample(1.605, 160, flush=140, snapshot=2),
+        sample(1.95, 160, flush=140, snapshot=2),
     )
-    assert known.proves(140) == pytest.approx(1.59 - DELAY)
-    # What was told first with this snapshot was told more than the delay ago.
-    assert known.add(sample(1.62, 170, 140, 2)).proves(140) == pytest.approx(1.62)
+    assert known.proves(140) == pytest.approx(1.95 - DELAY - 0.345)
+    # What was told first with this snapshot was told more than the delay, and the gap, ago.
+    assert known.add(sample(2.05, 170, 140, 2)).proves(140) == pytest.approx(2.05)
 
 
 def test_a_snapshot_counts_from_when_it_was_told() -> None:
@@ -82,9 +85,24 @@ def test_a_snapshot_counts_from_when_it_was_told() -> None:
     known = clock(
         sample(0, 100, snapshot=1),
         sample(1, 150, flush=140, snapshot=2),
-        sample(1.005 + DELAY, 160, flush=140, snapshot=2),
+        sample(1.3, 155, flush=140, snapshot=2),
+        sample(1.6, 156, flush=140, snapshot=2),
+        sample(1.905, 160, flush=140, snapshot=2),
     )
-    assert known.proves(140) == pytest.approx(1.005)
+    assert known.proves(140) == pytest.approx(1.0)
+
+
+def test_an_outage_counts_for_nothing() -> None:
+    """Frozen, it flushes nothing: what was committed before is on disk some time after it."""
+    known = clock(
+        *(sample(0.1 * n, 150 + n, flush=100 + n, snapshot=n) for n in range(20)),
+        # From 1.9 to 4.9 it did not answer.
+        *(sample(4.9 + 0.1 * n, 200 + n, flush=130, snapshot=30 + n) for n in range(7)),
+    )
+    assert known.proves(119) == pytest.approx(1.9 - DELAY - 0.1)
+    assert known.proves(130) == pytest.approx(5.5 - DELAY - 3.0)
+    later = known.add(sample(5.7, 210, flush=130, snapshot=40))
+    assert later.proves(130) == pytest.approx(5.7 - DELAY - 0.2)
 
 
 def test_positions_that_go_back_are_those_of_a_primary_that_crashed() -> None:
@@ -112,18 +130,19 @@ def test_a_position_is_covered_by_what_was_flushed_long_enough_after_it() -> Non
         sample(1.5, 155, flush=140, snapshot=2),
     )
     assert not known.covers(140, 150)
-    later = known.add(sample(1.62, 160, flush=140, snapshot=3))
+    assert not known.add(sample(2.0, 160, flush=140, snapshot=3)).covers(140, 150)
+    later = known.add(sample(2.0, 160, flush=140, snapshot=3)).add(sample(2.2, 161, 140, 4))
     assert later.covers(140, 150)
     assert not later.covers(139, 150)
     assert not later.covers(140, 151)
 
 
 def test_a_position_counts_from_when_it_was_told_for_the_first_time() -> None:
-    known = clock(sample(1, 150, flush=140))
-    # It was told at 1.01: what was written before that is flushed after the delay.
-    assert not known.add(sample(1.005 + DELAY, 160, flush=140)).covers(140, 150)
-    assert known.add(sample(1.02 + DELAY, 160, flush=140)).covers(140, 150)
-    assert known.add(sample(1.02 + DELAY, 150, flush=140)).covers(140, 150)
+    known = clock(*(sample(at, 150 + n, flush=140) for n, at in enumerate((1, 1.4, 1.8))))
+    # It was told at 1.01: what was written before that is flushed after the delay, and the gap.
+    assert not known.add(sample(1.005 + DELAY + 0.4, 160, flush=140)).covers(140, 150)
+    assert known.add(sample(1.02 + DELAY + 0.4, 160, flush=140)).covers(140, 150)
+    assert known.add(sample(1.02 + DELAY + 0.4, 152, flush=140)).covers(140, 150)
 
 
 ANSWER = Answer(False, False, 100, 1, 42, wal=WalState(100, 90, 5, DELAY))
@@ -131,7 +150,7 @@ ANSWER = Answer(False, False, 100, 1, 42, wal=WalState(100, 90, 5, DELAY))
 
 def test_a_host_that_tells_no_log_has_no_clock() -> None:
     known = advance(None, ANSWER, 1, 2)
-    assert known == LsnClock(42, 1, 100, (Sample(100, 90, 5, DELAY, 2, 1),))
+    assert known == begin(42, 1, 100, Sample(100, 90, 5, DELAY, 2, 1))
     assert advance(known, Answer(True, True, 100, 1, 42), 3, 4) is None
     assert advance(known, Answer(read_only=False), 3, 4) is None
 
@@ -180,7 +199,7 @@ class Primary:
     """A log, and when its commits were done."""
 
     def __init__(self) -> None:
-        self.now = 0.0
+        self.now = self.ran = 0.0
         self.insert = self.flush = 0
         self.done = 0
         self.commits: list[tuple[float, int]] = []
@@ -195,16 +214,21 @@ class Primary:
         self.done += 1
         self.commits.append((self.now, self.insert))
         if asynchronous:
-            self._unflushed.append((self.now, self.insert))
+            self._unflushed.append((self.ran, self.insert))
         else:
             self.flush = self.insert
 
     def wait(self, seconds: float) -> None:
         """Asynchronous commits are flushed as late as may be."""
         self.now += seconds
+        self.ran += seconds
         for when, lsn in self._unflushed:
-            if when + DELAY <= self.now:
+            if when + DELAY <= self.ran:
                 self.flush = max(self.flush, lsn)
+
+    def freeze(self, seconds: float) -> None:
+        """Time passes, and it does not run."""
+        self.now += seconds
 
     def tell(self) -> Sample:
         asked_at = self.now
@@ -223,14 +247,19 @@ STEPS = st.lists(
 )
 
 
-@given(STEPS)
-def test_no_claim_is_ever_wrong(steps: list[str | float]) -> None:
-    """Whatever is written, committed, flushed and told, a replay position that has not reached a
-    commit proves nothing of its time, and covers no position behind it."""
+@given(STEPS, st.floats(0.0, 2.0), STEPS)
+def test_no_claim_is_ever_wrong(
+    steps: list[str | float], frozen: float, after: list[str | float]
+) -> None:
+    """However long it is frozen once, and whatever is written, committed, flushed and told, a
+    replay position that has not reached a commit proves nothing of its time, and covers no position
+    behind it."""
     primary = Primary()
     known: LsnClock | None = None
-    for step in steps:
+    for step in (*steps, None, *after):
         match step:
+            case None:
+                primary.freeze(frozen)
             case float():
                 primary.wait(step)
             case "write":

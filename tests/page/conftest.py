@@ -2,12 +2,17 @@
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 import pytest
 from selenium.webdriver import Chrome
 from tests.support.waiting import eventually
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
 from tools.status_page.browser import chromium, command, looks_like, read_log
 from tools.status_page.service import serving
 

@@ -340,7 +340,7 @@ _OWN = (
     _mutant(
         "close from another event loop is done there",
         f"{LIFECYCLE}.end",
-        "if self._loop is not asyncio.get_running_loop():",
+        "if self.loop is not asyncio.get_running_loop():",
         "if False:",
     ),
     _mutant(
@@ -575,8 +575,8 @@ _OF_FRESH_READS = (
     _stale(
         "what is left of the old timeline need not be replayed",
         f"{CLOCK}:advance",
-        "timeline, wal.insert, (sample,)",
-        "timeline, 0, (sample,)",
+        "timeline, wal.insert, sample",
+        "timeline, 0, sample",
     ),
     _stale(
         "what was replayed when the answer came was there when the question was sent",

@@ -317,16 +317,23 @@ MUTATIONS = (
     Mutation(
         "a moment is proven by the flush position alone",
         f"{CLOCK}.proves",
-        " - samples[flushed].flush_delay",
-        "",
+        "samples[flushed].flushed_before",
+        "samples[flushed].asked_at",
         hint=38,
     ),
     Mutation(
         "a position is covered by the flush position alone",
         f"{CLOCK}.covers",
-        " - self.samples[flushed].flush_delay",
-        "",
+        "self.samples[flushed].flushed_before",
+        "self.samples[flushed].asked_at",
         hint=19,
+    ),
+    Mutation(
+        "a frozen primary flushes",
+        f"{CLOCK}.add",
+        "flushed_before - lost",
+        "flushed_before",
+        hint=715419,
     ),
     Mutation(
         "a replica on another timeline counts",

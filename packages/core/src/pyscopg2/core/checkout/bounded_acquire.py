@@ -146,10 +146,12 @@ class LateBoundAcquire(BoundedAcquire[PoolT, ConnT]):
         session = self._session
         if session is not None:
             since = session.since
-            # Of the system that counts, or that the user names: what was written in others is lost
-            # with them.
+            # Of the system that counts, or that the user names. Where nothing was written there, of
+            # another one: it may count by the time that there is a host.
             known = self._checkouts.topology.system
             written = session.position_in(known if after is None else after.system_identifier)
+            if written is None and after is None:
+                written = session.position
             if written is not None:
                 after = written.merge(after)
         masters_at = stopwatch.clock() + self._patience if self._patience else -math.inf

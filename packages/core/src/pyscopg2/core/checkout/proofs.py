@@ -51,7 +51,9 @@ class Proofs:
         """Once for each timeline, where a write may be lost: it is on a timeline that the master
         has left, beyond where it left it."""
         clock = self.topology.clock
-        if clock is None or after.timeline >= clock.timeline or after.lsn <= clock.began_at:
+        if clock is None or clock.system != after.system_identifier:
+            return
+        if after.timeline >= clock.timeline or after.lsn <= clock.began_at:
             return
         key = after.system_identifier, after.timeline
         if key not in self._warned:

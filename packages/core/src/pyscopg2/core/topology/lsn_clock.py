@@ -6,7 +6,9 @@ A commit that was done before the moment *t* is in what a standby has replayed u
   committed before was inserted before; or
 - R has reached the *flush* LSN that it told when it was asked at *t* plus three times its
   ``wal_writer_delay``, or later: so long it takes at most until an asynchronous commit is flushed
-  (manual, 28.4 "Asynchronous Commit"), and others are flushed before they are done; or
+  (manual, 28.4 "Asynchronous Commit"), and others are flushed before they are done. That is time in
+  which the primary runs. It may be frozen between two checks, as a virtual machine is that moves:
+  so the longest time between two checks since then counts for nothing; or
 - one of these holds for an earlier moment, and nothing was committed from then until *t*: the
   primary's snapshot was the same (manual, 9.28 "System Information Functions").
 
@@ -45,11 +47,14 @@ class Sample:
     snapshot: int
     """Stands for the transactions that are done: while it is the same, nothing was committed."""
     flush_delay: float
-    """Seconds after which an asynchronous commit is flushed at the latest."""
+    """Seconds in which the primary runs after which an asynchronous commit is flushed at the
+    latest."""
     told_at: float
     """When it had told this for the first time, on `stopwatch.clock`."""
     asked_at: float
     """When it was asked for the last time and told this: before the question was sent."""
+    flushed_before: float = -math.inf
+    """What was committed before this moment had been flushed then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,10 @@ class LsnClock:
     """The first insert LSN of this timeline that was seen: the timeline began before it."""
     samples: tuple[Sample, ...]
     """The newest last; their positions never go back."""
+    gaps: tuple[tuple[float, float], ...] = ()
+    """When each gap between two checks ended, and how long it was: of those that may matter yet,
+    the newest last, and each longer than all that follow. Nothing is known of before the first
+    check."""
 
     def is_of(self, system: int, timeline: int) -> bool:
         return (self.system, self.timeline) == (system, timeline)
@@ -73,12 +82,17 @@ class LsnClock:
             return self
         if sample.insert < last.insert or sample.flush < last.flush:
             # It crashed, and what it had not flushed is gone: positions are given a second time.
-            return replace(self, samples=(sample,))
+            return begin(self.system, self.timeline, self.began_at, sample)
+        gaps = _after(self.gaps, sample.asked_at, sample.asked_at - last.asked_at)
+        flushed_before = sample.asked_at - sample.flush_delay
+        gaps, lost = _lost(gaps, flushed_before)
+        sample = replace(sample, flushed_before=flushed_before - lost)
         if _told(sample) == _told(last):
             again = replace(sample, told_at=last.told_at)
-            return replace(self, samples=(*self.samples[:-1], again))
+            return replace(self, samples=(*self.samples[:-1], again), gaps=gaps)
         samples = (*self.samples, sample)
-        return replace(self, samples=_thinned(samples) if len(samples) > CAPACITY else samples)
+        samples = _thinned(samples) if len(samples) > CAPACITY else samples
+        return replace(self, samples=samples, gaps=gaps)
 
     def proves(self, replayed: int) -> float:
         """Everything that was committed before this moment is in what was replayed so far; minus
@@ -91,7 +105,7 @@ class LsnClock:
         flushed = _newest(samples, lambda sample: sample.flush <= replayed)
         if flushed is None or flushed == reached:
             return proven
-        until = samples[flushed].asked_at - samples[flushed].flush_delay
+        until = samples[flushed].flushed_before
         proven = max(proven, until)
         told = _newest(samples, lambda sample: sample.told_at <= until)
         if told is not None:
@@ -105,7 +119,7 @@ class LsnClock:
         flushed = _newest(self.samples, lambda sample: sample.flush <= replayed)
         if flushed is None:
             return False
-        until = self.samples[flushed].asked_at - self.samples[flushed].flush_delay
+        until = self.samples[flushed].flushed_before
         return any(each.insert >= lsn and each.told_at <= until for each in self.samples)
 
 
@@ -118,8 +132,35 @@ def advance(
         return None
     sample = Sample(wal.insert, wal.flush, wal.snapshot, wal.flush_delay, told_at, asked_at)
     if clock is None or not clock.is_of(system, timeline):
-        return LsnClock(system, timeline, wal.insert, (sample,))
+        return begin(system, timeline, wal.insert, sample)
     return clock.add(sample)
+
+
+def begin(system: int, timeline: int, began_at: int, sample: Sample) -> LsnClock:
+    """A clock with its first sample. Whether the primary ran before that, is not known."""
+    return LsnClock(system, timeline, began_at, (sample,), ((sample.asked_at, math.inf),))
+
+
+def _after(
+    gaps: tuple[tuple[float, float], ...], ended_at: float, length: float
+) -> tuple[tuple[float, float], ...]:
+    """With one gap more: shorter ones before it matter no longer."""
+    longer = tuple(gap for gap in gaps if gap[1] > length)
+    return (*longer, (ended_at, length))
+
+
+def _lost(
+    gaps: tuple[tuple[float, float], ...], since: float
+) -> tuple[tuple[tuple[float, float], ...], float]:
+    """The gaps that may matter yet, and how long the primary may have been frozen in one of those
+    that reach beyond ``since``, less that very time."""
+    lost = 0.0
+    for position in range(len(gaps) - 1, -1, -1):
+        ended_at, length = gaps[position]
+        if ended_at <= since - lost:
+            return gaps[position + 1 :], lost
+        lost = length
+    return gaps, lost
 
 
 def _told(sample: Sample) -> tuple[int, int, int]:
