@@ -419,6 +419,7 @@ MUTATIONS = (
         "pyscopg2.core.events.listeners:Listeners.flush",
         "popleft()",
         "pop()",
+        hint=859,
     ),
     Mutation(
         "that there is no master is told to nobody",
