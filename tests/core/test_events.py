@@ -8,6 +8,7 @@ import weakref
 import pytest
 from tests.core.conftest import Bench, make, virtual
 
+from pyscopg2.core import events as public
 from pyscopg2.core.errors import AcquireTimeoutError
 from pyscopg2.core.events import (
     AcquireTimedOut,
@@ -277,7 +278,7 @@ async def test_a_listener_may_use_the_manager() -> None:
             for n, event in enumerate(heard)
             if isinstance(event, HostChanged) and event.after.role.value == "unknown"
         )
-        assert kinds[forgotten - 1] == "PoolOpened" or "MasterChanged" in kinds[:forgotten]
+        assert "MasterChanged" in kinds[:forgotten]
         changed = [e.after for e in heard if isinstance(e, MasterChanged)]
         assert changed[:3] == [None, "db2:5432", None]
 
@@ -408,8 +409,6 @@ def test_nothing_is_left_of_a_hundred_thousand_events_and_a_thousand_subscriptio
 
 @pytest.mark.parametrize("kind", Event.__subclasses__(), ids=lambda kind: kind.__name__)
 def test_each_event_is_public_frozen_and_says_what_it_is(kind: type[Event]) -> None:
-    import pyscopg2.core.events as public
-
     assert kind.__name__ in public.__all__
     assert kind.__str__ is not object.__str__
     assert kind.__doc__

@@ -360,7 +360,6 @@ async def test_what_a_read_with_a_bound_would_get() -> None:
 async def test_hosts_that_are_overdue_come_after_those_that_are_prompt() -> None:
     async with Bench(replicas=2) as bench:
         bench["db2"].freeze()
-        bench.manager.topology  # noqa: B018
         await bench.until(lambda: bench.manager.topology["db2:5432"].overdue, 3)
         told = bench.manager.explain(True)
         assert [host.serves for host in told.hosts] == [False, False, True]
