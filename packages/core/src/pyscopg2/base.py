@@ -139,6 +139,8 @@ class BasePoolManager(Generic[PoolT, ConnT]):
             for target in self._targets.values():
                 self.adapter.check_options(target, **options)
         self._dsn = dsn
+        self._refresh_timeout = refresh_timeout
+        self._options = MappingProxyType(options)
         self._lifecycle: Lifecycle[PoolT, ConnT] = Lifecycle(
             self.adapter,
             self._targets,
@@ -482,6 +484,16 @@ class BasePoolManager(Generic[PoolT, ConnT]):
     def dsn(self) -> str:
         """As it was given, the password included: not for logs."""
         return self._dsn
+
+    @property
+    def refresh_timeout(self) -> float:
+        """As it was given, in seconds."""
+        return self._refresh_timeout
+
+    @property
+    def pool_factory_kwargs(self) -> Mapping[str, Any]:
+        """As they were given: not for logs, since there may be secrets among them."""
+        return self._options
 
     @property
     def targets(self) -> Mapping[str, Target]:

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from pyscopg2.base import BasePoolManager
+from pyscopg2.base import BasePoolManager, WalPosition
 from pyscopg2.core.adapter import Adapter
 from pyscopg2.sqlalchemy.adapter import SqlalchemyAdapter
 from pyscopg2.sqlalchemy.drivers import DRIVERS
+from pyscopg2.sqlalchemy.engine import Engines
 
 
 class PoolManager(BasePoolManager[AsyncEngine, AsyncConnection]):
@@ -23,3 +24,40 @@ class PoolManager(BasePoolManager[AsyncEngine, AsyncConnection]):
     adapters: Mapping[str, Adapter[AsyncEngine, AsyncConnection]] = {
         f"postgresql+{driver}://": SqlalchemyAdapter(driver) for driver in DRIVERS
     }
+
+    def engine(
+        self,
+        read_only: bool = False,
+        fallback_master: bool | None = None,
+        master_as_replica_weight: float | None = None,
+        timeout: float | None = None,
+        *,
+        max_lag: float | None = None,
+        after: WalPosition | str | None = None,
+        patience: float | None = None,
+    ) -> AsyncEngine:
+        """An engine whose connections are acquired from this manager, each to the host that is
+        right at that moment, and released to it: for `async_sessionmaker`, and for all that wants
+        an `AsyncEngine`. The arguments are those of `acquire`.
+
+        It has no pool of its own; the options in ``pool_factory_kwargs`` that are for pools and
+        connections are heeded by those of the hosts. Listeners to events of this engine are called
+        for what is done with it, for each manager's engine apart. A connection that is detached
+        keeps its slot until it is closed. To dispose of it does nothing.
+
+        Where a connection is wanted it raises what `acquire` raises; `InvalidRequestError` for
+        two-phase transactions. A rollback unanswered for the refresh timeout fails, and its
+        connection is lost.
+
+        :raises TypeError: as `acquire`.
+        :raises ValueError: as `acquire`.
+        """
+        return Engines(self).engine(
+            read_only=read_only,
+            fallback_master=fallback_master,
+            master_as_replica_weight=master_as_replica_weight,
+            timeout=timeout,
+            max_lag=max_lag,
+            after=after,
+            patience=patience,
+        )

@@ -1,12 +1,13 @@
 """Sessions on the right host: what `async_sessionmaker` is to an engine, for a manager."""
 
 from collections.abc import AsyncGenerator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Any, Generic, TypeVar, overload
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
 from pyscopg2.base import BasePoolManager, WalPosition
+from pyscopg2.sqlalchemy.engine import Engines
 
 SessionT = TypeVar("SessionT", bound=AsyncSession)
 
@@ -14,7 +15,7 @@ _OURS = frozenset({"bind", "binds", "twophase"})
 
 
 class SessionMaker(Generic[SessionT]):
-    """Makes sessions, each on a connection of its own to a master or a replica.
+    """Makes sessions for masters and for replicas, as each call says.
 
     ::
 
@@ -24,18 +25,16 @@ class SessionMaker(Generic[SessionT]):
             session.add(note)
             await session.commit()
 
-        async with sessions.replica() as session:
+        async with sessions.replica(max_lag=1) as session:
             notes = await session.scalars(select(Note))
 
-    The connection is acquired when the block is entered, kept through commits and rollbacks, and
-    given back when the block ends: what was not committed is rolled back then, and the session
-    closed. So a block that holds a session holds a slot in the pool, whether it uses it or not.
+    Where one kind is enough, SQLAlchemy's own does the same:
+    ``async_sessionmaker(manager.engine(), expire_on_commit=False)``.
 
-    The session is an ordinary `AsyncSession`, or of your own class, and its methods mean what they
-    always mean. It stays on its host: when that is lost, the next statement, flush or commit
-    raises, as on any lost connection; the next block gets another host. Of a connection that the
-    manager has terminated, that is `DBAPIError`, or another `SQLAlchemyError`: never a commit
-    that looks done.
+    The session is an ordinary `AsyncSession`, or of your own class: it takes a connection when a
+    transaction begins, with its first statement, and gives it back when that ends. The next
+    transaction may be on another host; none ever moves. When its host is lost, the next statement,
+    flush or commit raises `DBAPIError`, or another `SQLAlchemyError`, as on any lost connection.
     """
 
     @overload
@@ -68,16 +67,14 @@ class SessionMaker(Generic[SessionT]):
         :param class_: `AsyncSession` or a subclass of it.
         :param options: for each session: ``expire_on_commit``, ``autoflush``, ``info`` and so on.
         :raises TypeError: an option that the class does not know, or ``bind``, ``binds`` or
-            ``twophase``: the connection comes from the manager.
+            ``twophase``: connections come from the manager.
         """
         if misplaced := _OURS & options.keys():
-            raise TypeError(f"{', '.join(sorted(misplaced))}: a session's connection is its bind")
-        self._manager = manager
+            raise TypeError(f"{', '.join(sorted(misplaced))}: connections come from the manager")
         self._class: type[SessionT] = class_
-        # A transaction that somebody has begun on the connection before the session did is the
-        # session's: its commit commits. SQLAlchemy's default would leave that to somebody else.
-        self._options: dict[str, Any] = {"join_transaction_mode": "control_fully", **options}
-        class_(**self._options)  # a wrong option is known now
+        self._options = options
+        class_(**options)  # a wrong option is known now
+        self._engines = Engines(manager)
 
     def __call__(
         self,
@@ -89,10 +86,11 @@ class SessionMaker(Generic[SessionT]):
         max_lag: float | None = None,
         after: WalPosition | str | None = None,
         patience: float | None = None,
-    ) -> AbstractAsyncContextManager[SessionT]:
-        """A session for one ``async with`` block; see `BasePoolManager.acquire` for the arguments
-        and the errors."""
-        return self._session(
+    ) -> SessionT:
+        """A session, for ``async with`` or to be closed by you. Its transactions get connections
+        as `BasePoolManager.acquire` would, with these arguments; likewise the errors of wrong
+        ones."""
+        engine = self._engines.engine(
             read_only=read_only,
             fallback_master=fallback_master,
             master_as_replica_weight=master_as_replica_weight,
@@ -101,10 +99,11 @@ class SessionMaker(Generic[SessionT]):
             after=after,
             patience=patience,
         )
+        return self._class(bind=engine, **self._options)
 
-    def master(self, timeout: float | None = None) -> AbstractAsyncContextManager[SessionT]:
-        """A session on a master."""
-        return self._session(timeout=timeout)
+    def master(self, timeout: float | None = None) -> SessionT:
+        """A session on masters."""
+        return self(timeout=timeout)
 
     def replica(
         self,
@@ -115,8 +114,8 @@ class SessionMaker(Generic[SessionT]):
         max_lag: float | None = None,
         after: WalPosition | str | None = None,
         patience: float | None = None,
-    ) -> AbstractAsyncContextManager[SessionT]:
-        """A session on a replica. A replica refuses writes; a master in its place does not."""
+    ) -> SessionT:
+        """A session on replicas. A replica refuses writes; a master in its place does not."""
         return self(
             True,
             fallback_master,
@@ -152,21 +151,3 @@ class SessionMaker(Generic[SessionT]):
         )
         async with made as session, session.begin():
             yield session
-
-    @asynccontextmanager
-    async def _session(self, **request: Any) -> AsyncGenerator[SessionT]:
-        connection: AsyncConnection | None = None
-        session: SessionT | None = None
-        try:
-            async with self._manager.acquire(**request) as connection:
-                session = self._class(bind=connection, **self._options)
-                yield session
-        finally:
-            # The connection went first: what rolls back is its release, which takes no longer than
-            # the manager allows. Then the session has nothing to say to the server.
-            if session is not None and connection is not None:
-                if connection.closed:
-                    await session.close()
-                else:
-                    # Terminated; or being released elsewhere, since this task was cancelled.
-                    session.expunge_all()
