@@ -91,6 +91,8 @@ PROPERTIES = [
     "dsn",
     "database",
     "loop",
+    "refresh_timeout",
+    "pool_factory_kwargs",
 ]
 
 

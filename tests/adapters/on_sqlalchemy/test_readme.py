@@ -29,7 +29,7 @@ def snippet(word: str, dsn: str) -> str:
 
 async def test_plain_asyncio(cluster: LocalCluster, driver: str, tmp_path: Path) -> None:
     program = tmp_path / "program.py"
-    program.write_text(snippet("asyncio.run", with_driver(cluster.dsn, driver)))
+    program.write_text(snippet("class Note", with_driver(cluster.dsn, driver)))
     done = await asyncio.to_thread(
         subprocess.run,
         [sys.executable, "-X", "dev", "-W", "error", str(program)],
@@ -49,20 +49,23 @@ async def test_fastapi(cluster: LocalCluster, driver: str, monkeypatch: pytest.M
     module: Any = types.ModuleType("snippet_of_the_readme")
     monkeypatch.setitem(sys.modules, module.__name__, module)
     exec(snippet("FastAPI", with_driver(cluster.dsn, driver)), module.__dict__)
-    app = module.app
     try:
-        async with (
-            app.router.lifespan_context(app),
-            httpx.AsyncClient(
-                transport=httpx.ASGITransport(app=app), base_url="http://test"
-            ) as client,
-        ):
-            await module.manager.ready(1, 1)
-            for count in (1, 2):
-                answer = await client.post("/visits")
-                assert (answer.status_code, answer.json()) == (200, count)
-            answers = await asyncio.gather(*(client.get("/replaying") for _ in range(10)))
-            assert [answer.json() for answer in answers] == [True] * 10
-            assert {module.manager.get_pool_freesize(pool) for pool in module.manager.pools} == {15}
+        # As in the tests of an application: each has its own.
+        for first in (1, 3):
+            app = module.create_app()
+            async with (
+                app.router.lifespan_context(app),
+                httpx.AsyncClient(
+                    transport=httpx.ASGITransport(app=app), base_url="http://test"
+                ) as client,
+            ):
+                manager = app.state.manager
+                await manager.ready(1, 1)
+                for count in (first, first + 1):
+                    answer = await client.post("/visits")
+                    assert (answer.status_code, answer.json()) == (200, count)
+                answers = await asyncio.gather(*(client.get("/replaying") for _ in range(10)))
+                assert [answer.json() for answer in answers] == [True] * 10
+                assert {manager.get_pool_freesize(pool) for pool in manager.pools} == {15}
     finally:
         cluster.psql(cluster.primary, "DROP TABLE IF EXISTS visits")

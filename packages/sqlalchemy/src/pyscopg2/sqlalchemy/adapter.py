@@ -25,9 +25,21 @@ from sqlalchemy.util import greenlet_spawn
 from pyscopg2.core.adapter import HookError
 from pyscopg2.core.adapter.cutting import cut_first, go_on
 from pyscopg2.sqlalchemy.drivers import DRIVERS, Driver, installed_driver, require
-from pyscopg2.sqlalchemy.pools import Apart, Attempt, Watch, Watched, watch_of, watched
+from pyscopg2.sqlalchemy.pools import (
+    Apart,
+    Attempt,
+    NotAtHand,
+    Watch,
+    Watched,
+    gives_back_at_once,
+    takes_at_once,
+    watch_of,
+    watched,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sqlalchemy.engine import Engine
     from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -125,6 +137,8 @@ class SqlalchemyAdapter:
 
         def refuse_closed(_: object, entry: ConnectionPoolEntry, __: object) -> None:
             if self._driver.is_closed(entry.driver_connection):
+                if watch.at_once:
+                    raise NotAtHand
                 raise DisconnectionError("the server closed the connection while it was idle")
 
         def note_failure(_: object, entry: ConnectionPoolEntry, exc: BaseException | None) -> None:
@@ -222,7 +236,12 @@ class SqlalchemyAdapter:
             engine = sqlalchemy_asyncio.create_async_engine(url, **arguments)
         except ArgumentError as exc:
             raise ValueError(str(exc)) from exc
-        watch_of(engine.pool).slots = slots
+        watch = watch_of(engine.pool)
+        watch.slots = slots
+        watch.is_prompt = not options.get("pool_pre_ping")
+        dialect = engine.dialect
+        self._driver.make_prompt(dialect)
+        dialect.is_disconnect = partial(_is_disconnect, dialect.is_disconnect)  # type: ignore[method-assign]
         return engine
 
     async def close_pool(self, pool: AsyncEngine, /) -> None:
@@ -262,9 +281,17 @@ class SqlalchemyAdapter:
 
     async def acquire_from_pool(self, pool: AsyncEngine, /, **kwargs: Any) -> AsyncConnection:
         watch = watch_of(pool.sync_engine.pool)
+        if not kwargs and takes_at_once(pool.sync_engine):
+            watch.at_once = True
+            try:
+                return AsyncConnection(pool, pool.sync_engine.connect())
+            except NotAtHand:
+                pass  # it was dead, or is to be opened anew
+            finally:
+                watch.at_once = False
         while True:
             if watch.attempts:
-                watch.end()  # of a connect by hand
+                watch.end()  # of a connect by hand, or of the one at once
             try:
                 # Mostly, there is an idle one, and nothing to wait for.
                 steps = pool.connect(**kwargs).__await__()
@@ -333,9 +360,13 @@ class SqlalchemyAdapter:
                 # broken, which SQLAlchemy would not see: where there is nothing to roll back it
                 # does not use it.
                 self.terminate_connection(connection)
-            elif driver.is_left_open(raw) and not sync.in_transaction():
+            elif sync.in_transaction():
+                await cut_first(connection.close(), partial(driver.abandon, raw))
+            elif not driver.is_idle(raw):
                 closing = self._close_after_rollback(connection, raw)
                 await cut_first(closing, partial(driver.abandon, raw))
+            elif not detached and gives_back_at_once(sync.engine):
+                sync.close()
             else:
                 await cut_first(connection.close(), partial(driver.abandon, raw))
         except BaseException as exc:
@@ -406,6 +437,14 @@ class SqlalchemyAdapter:
         adapted = sync.connection.dbapi_connection
         # Not `driver_connection`, which a connection that its user detached has not.
         return None if adapted is None else sync.dialect.get_driver_connection(adapted)
+
+
+def _is_disconnect(
+    ask: Callable[[Any, Any, Any], bool], exc: Any, connection: Any, cursor: Any
+) -> bool:
+    """What a dialect says of an error. Of a connection that the manager has terminated, SQLAlchemy
+    shows it nothing but the error."""
+    return connection is None or ask(exc, connection, cursor)
 
 
 def _refuse() -> NoReturn:

@@ -6,7 +6,7 @@ import inspect
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from pyscopg2.core.adapter.asyncpg.arguments import asyncpg_arguments
 from pyscopg2.core.adapter.cutting import cut_first
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
     import asyncpg
     import psycopg
+    from sqlalchemy.engine import Dialect
+    from sqlalchemy.engine.interfaces import DBAPIConnection
+    from sqlalchemy.pool import PoolProxiedConnection
 
     from pyscopg2.core.adapter import ReservedConnection
     from pyscopg2.core.dsn import Target
@@ -48,6 +51,11 @@ class Driver(Protocol):
     @property
     def extra_params(self) -> bool:
         """Whether it takes parameters in a DSN that libpq does not know."""
+        ...
+
+    def make_prompt(self, dialect: Dialect, /) -> None:
+        """See to it that SQLAlchemy resets a connection with no transaction on it, and terminates
+        one, without waiting for anything."""
         ...
 
     def connect_args(self, target: Target, own: Mapping[str, Any], /) -> dict[str, Any]:
@@ -98,8 +106,8 @@ class Driver(Protocol):
         """Whether a task waits for it, as far as the driver lets others wait meanwhile."""
         ...
 
-    def is_left_open(self, connection: Any, /) -> bool:
-        """Whether a transaction is open that SQLAlchemy, which did not begin it, does not end."""
+    def is_idle(self, connection: Any, /) -> bool:
+        """Whether no transaction is open on it, whoever has begun one."""
         ...
 
     async def roll_back(self, connection: Any, /) -> None: ...
@@ -117,6 +125,9 @@ class AsyncpgDriver:
     """asyncpg."""
 
     extra_params = True
+
+    def make_prompt(self, dialect: Dialect, /) -> None:
+        """It is."""
 
     def connect_args(self, target: Target, own: Mapping[str, Any], /) -> dict[str, Any]:
         return asyncpg_arguments(target, own)
@@ -162,8 +173,8 @@ class AsyncpgDriver:
     def is_in_use(self, connection: asyncpg.Connection[Any], /) -> bool:
         return False  # a second task gets an error at once
 
-    def is_left_open(self, connection: asyncpg.Connection[Any], /) -> bool:
-        return connection.is_in_transaction()
+    def is_idle(self, connection: asyncpg.Connection[Any], /) -> bool:
+        return not connection.is_in_transaction()
 
     async def roll_back(self, connection: asyncpg.Connection[Any], /) -> None:
         await connection.execute("ROLLBACK")
@@ -179,6 +190,22 @@ class PsycopgDriver:
     """psycopg 3."""
 
     extra_params = False
+
+    def make_prompt(self, dialect: Dialect, /) -> None:
+        roll_back = dialect.do_rollback
+
+        def roll_back_any(dbapi_connection: PoolProxiedConnection) -> None:
+            # psycopg's rollback is a coroutine, also where it does nothing.
+            adapted = cast("DBAPIConnection", dbapi_connection.dbapi_connection)
+            if not self.is_idle(dialect.get_driver_connection(adapted)):
+                roll_back(dbapi_connection)
+
+        def terminate(dbapi_connection: DBAPIConnection) -> None:
+            self.terminate(dialect.get_driver_connection(dbapi_connection))
+
+        dialect.do_rollback = roll_back_any  # type: ignore[method-assign]
+        dialect.do_terminate = terminate  # type: ignore[method-assign]
+        dialect.has_terminate = True
 
     def connect_args(self, target: Target, own: Mapping[str, Any], /) -> dict[str, Any]:
         return {**target.to_kwargs(), "target_session_attrs": "any", **own}
@@ -233,8 +260,8 @@ class PsycopgDriver:
     def is_in_use(self, connection: psycopg.AsyncConnection[Any], /) -> bool:
         return connection.lock.locked()
 
-    def is_left_open(self, connection: psycopg.AsyncConnection[Any], /) -> bool:
-        return False  # its rollback ends whatever is open
+    def is_idle(self, connection: psycopg.AsyncConnection[Any], /) -> bool:
+        return connection.pgconn.transaction_status == _IDLE
 
     async def roll_back(self, connection: psycopg.AsyncConnection[Any], /) -> None:
         await connection.rollback()

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
-from sqlalchemy import event
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import InvalidRequestError, MissingGreenlet
 from sqlalchemy.ext import asyncio as sqlalchemy_asyncio
@@ -21,13 +20,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import NullPool
 from sqlalchemy.util import await_only
 
-from pyscopg2.base import BasePoolManager
+from pyscopg2.base import AcquireContext, BasePoolManager, WalPosition
 from pyscopg2.sqlalchemy.adapter import SqlalchemyAdapter
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Coroutine
 
-    from sqlalchemy.engine import Connection, Dialect, Engine, Transaction
+    from sqlalchemy.engine import Connection, Dialect, Engine
     from sqlalchemy.engine.interfaces import DBAPIConnection
     from sqlalchemy.pool import PoolProxiedConnection
 
@@ -56,31 +55,46 @@ _OF_HOSTS = frozenset(
 pool, and for how it connects."""
 
 
+_FEW = 100
+"""So many different requests a program may well have."""
+
+
 class _Loan:
-    """A connection that is out."""
+    """A connection that is out, and the block of `acquire` that it came from."""
 
-    __slots__ = ("connection", "ending")
+    __slots__ = ("block", "connection")
 
-    def __init__(self, connection: AsyncConnection) -> None:
+    def __init__(self, block: AcquireContext[AsyncConnection], connection: AsyncConnection) -> None:
+        self.block = block
         self.connection = connection
-        self.ending: asyncio.TimerHandle | None = None
-        """Ends the connection where its rollback takes too long."""
 
 
 class _Loans:
-    """What an engine has from its manager, by the id of the connection that SQLAlchemy sees."""
+    """What the engines have from their manager, by the id of the connection that SQLAlchemy sees.
+    The dialect's ways to end one are made to end the loan.
+
+    SQLAlchemy calls all of it within a greenlet, where it may wait; or the garbage collector does,
+    where nobody can.
+    """
 
     def __init__(self, manager: Manager, dialect: Dialect) -> None:
         self._manager = manager
         self._terminate = manager.adapter.terminate_connection
         self._dialect = dialect
+        self._roll_back = dialect.do_rollback
         self._is_initialized = False
         self._loans: dict[int, _Loan] = {}
-        self._releases: set[asyncio.Task[None]] = set()
+        self._endings: set[asyncio.Task[None]] = set()
+        # Not by listeners to events: an engine that has any pays for it with each statement.
+        dialect.do_rollback = self.roll_back  # type: ignore[method-assign]
+        dialect.do_close = self.give_back  # type: ignore[method-assign]
+        dialect.do_terminate = self.cut  # type: ignore[method-assign]
+        dialect.has_terminate = True
+        dialect.do_begin_twophase = _refuse_two_phase  # type: ignore[method-assign]
 
-    def open(self, acquiring: Awaitable[AsyncConnection]) -> DBAPIConnection:
-        """The connection that this acquires. Within a greenlet, as all of a pool's methods."""
-        connection = await_only(acquiring)
+    def open(self, block: AcquireContext[AsyncConnection]) -> DBAPIConnection:
+        """Enter the block: its connection, as SQLAlchemy sees it."""
+        connection = await_only(block.__aenter__())
         try:
             # Both are there, since it was acquired in this very step of the event loop.
             sync = cast("Connection", connection.sync_connection)
@@ -91,80 +105,56 @@ class _Loans:
                 self._is_initialized = True
             lent = cast("DBAPIConnection", sync.connection.dbapi_connection)
         except BaseException:
-            await_only(self._manager.release(connection))
+            await_only(block.__aexit__(None, None, None))
             raise
-        self._loans[id(lent)] = _Loan(connection)
+        self._loans[id(lent)] = _Loan(block, connection)
         return lent
 
-    def give_back(self, lent: DBAPIConnection, *, cut: bool = False) -> None:
-        """Release it; ``cut``: it is of no use any more. Again, nothing happens."""
-        loan = self._loans.pop(id(lent), None)
-        if loan is None:
-            return
-        if loan.ending is not None:
-            loan.ending.cancel()
-        if cut:
-            self._terminate(loan.connection)
+    def give_back(self, dbapi_connection: DBAPIConnection) -> None:
+        """The dialect's `do_close`: end the block that it came from. Again, nothing happens."""
+        loan = self._loans.pop(id(dbapi_connection), None)
+        if loan is not None:
+            self._end(loan, loan.block.__aexit__(None, None, None))
+
+    def cut(self, dbapi_connection: DBAPIConnection) -> None:
+        """The dialect's `do_terminate`: it is of no use any more."""
+        loan = self._loans.pop(id(dbapi_connection), None)
+        if loan is not None:
+            self._end(loan, self._cut(loan))
+
+    async def _cut(self, loan: _Loan) -> None:
+        self._terminate(loan.connection)
+        await loan.block.__aexit__(None, None, None)
+
+    def _end(self, loan: _Loan, ending: Coroutine[Any, Any, None]) -> None:
         try:
-            await_only(self._manager.release(loan.connection))
+            await_only(ending)
         except MissingGreenlet:
-            # The garbage collector gives back what its user has forgotten, in whatever thread.
-            self._terminate(loan.connection)
+            # Its user has forgotten it, and the garbage collector ends it, in whatever thread.
+            ending.close()
             loop = self._manager.loop
             if loop is not None and not loop.is_closed():
-                loop.call_soon_threadsafe(self._release_soon, loan.connection)
+                loop.call_soon_threadsafe(self._cut_soon, loan)
 
-    def _release_soon(self, connection: AsyncConnection) -> None:
-        task = asyncio.ensure_future(self._manager.release(connection))
-        self._releases.add(task)
-        task.add_done_callback(self._releases.discard)
+    def _cut_soon(self, loan: _Loan) -> None:
+        task = asyncio.ensure_future(self._cut(loan))
+        self._endings.add(task)
+        task.add_done_callback(self._endings.discard)
 
-    def limit_rollback(self, user: Connection) -> None:
-        """The listener to "rollback", which is called before it. Unanswered for the refresh
-        timeout it has its connection terminated, and fails then: as where a block of `acquire`
-        ends."""
-        # One that was invalidated has nothing to roll back on the server.
-        loan = None if user.invalidated else self._loans.get(id(user.connection.dbapi_connection))
-        transaction = user.get_transaction()
-        if loan is None or transaction is None:
+    def roll_back(self, dbapi_connection: PoolProxiedConnection) -> None:
+        """The dialect's `do_rollback`. Unanswered for the refresh timeout, its connection is
+        terminated, and it fails: as where a block of `acquire` ends."""
+        loan = self._loans.get(id(dbapi_connection.dbapi_connection))
+        if loan is None:
+            self._roll_back(dbapi_connection)
             return
-        if loan.ending is not None:
-            loan.ending.cancel()
-        loop = asyncio.get_running_loop()
-        loan.ending = loop.call_later(
-            self._manager.refresh_timeout, self._end, loan, user, transaction
+        ending = asyncio.get_running_loop().call_later(
+            self._manager.refresh_timeout, self._terminate, loan.connection
         )
-
-    def _end(self, loan: _Loan, user: Connection, transaction: Transaction) -> None:
-        # A transaction is the connection's until its rollback has ended.
-        if user.get_transaction() is transaction:
-            self._terminate(loan.connection)
-
-
-class _LendingDialect:
-    """What a pool asks of a dialect. To close a connection is to give it back."""
-
-    is_async = True
-    has_terminate = True
-
-    def __init__(self, loans: _Loans, dialect: Dialect) -> None:
-        self._loans = loans
-        self._dialect = dialect
-
-    def do_rollback(self, connection: PoolProxiedConnection) -> None:
-        self._dialect.do_rollback(connection)
-
-    def do_commit(self, connection: PoolProxiedConnection) -> None:
-        self._dialect.do_commit(connection)
-
-    def do_close(self, connection: DBAPIConnection) -> None:
-        self._loans.give_back(connection)
-
-    def do_terminate(self, connection: DBAPIConnection) -> None:
-        self._loans.give_back(connection, cut=True)
-
-    def get_driver_connection(self, connection: DBAPIConnection) -> Any:
-        return self._dialect.get_driver_connection(connection)
+        try:
+            self._roll_back(dbapi_connection)
+        finally:
+            ending.cancel()
 
 
 class Engines:
@@ -193,25 +183,51 @@ class Engines:
         self._manager = manager
         self._engine = engine.sync_engine
         self._loans = _Loans(manager, self._engine.dialect)
-        event.listen(self._engine, "rollback", self._loans.limit_rollback)
-        event.listen(self._engine, "begin_twophase", _refuse_two_phase)
+        self._made: dict[tuple[object, ...], AsyncEngine] = {}
+        """Engines by their requests, which are few: to make one costs more than a transaction."""
 
-    def engine(self, **request: Any) -> AsyncEngine:
+    def engine(
+        self,
+        read_only: bool = False,
+        fallback_master: bool | None = None,
+        master_as_replica_weight: float | None = None,
+        timeout: float | None = None,
+        max_lag: float | None = None,
+        after: WalPosition | str | None = None,
+        patience: float | None = None,
+    ) -> AsyncEngine:
         """The one for this request, with the arguments of `BasePoolManager.acquire`; likewise the
         errors of wrong ones."""
+        request = (read_only, fallback_master, master_as_replica_weight, timeout, max_lag, patience)
+        made = self._made.get(request) if after is None else None
+        if made is not None:
+            return made
         manager, loans = self._manager, self._loans
-        manager.acquire(**request)  # a wrong argument is known now
 
-        def open_connection() -> DBAPIConnection:
-            return loans.open(manager.acquire(**request))
+        def acquire() -> AcquireContext[AsyncConnection]:
+            return manager.acquire(
+                read_only,
+                fallback_master,
+                master_as_replica_weight,
+                timeout,
+                max_lag=max_lag,
+                after=after,
+                patience=patience,
+            )
 
-        lending = _LendingDialect(loans, self._engine.dialect)
+        acquire()  # a wrong argument is known now
         engine: Engine = copy.copy(self._engine)
-        engine.pool = NullPool(open_connection, dialect=cast("Any", lending))
-        return AsyncEngine(engine)
+        # Whatever is left on a connection, the end of its block rolls back.
+        engine.pool = NullPool(
+            lambda: loans.open(acquire()), dialect=engine.dialect, reset_on_return=None
+        )
+        made = AsyncEngine(engine)
+        if after is None and len(self._made) < _FEW:
+            self._made[request] = made
+        return made
 
 
-def _refuse_two_phase(_: Connection, __: object) -> None:
+def _refuse_two_phase(connection: Connection, xid: Any) -> NoReturn:
     raise InvalidRequestError(
         "two-phase transactions are not for a connection that may be lost with its host: what was"
         " prepared there nobody would commit"

@@ -41,9 +41,9 @@ class PoolManager(BasePoolManager[AsyncEngine, AsyncConnection]):
         an `AsyncEngine`. The arguments are those of `acquire`.
 
         It has no pool of its own; the options in ``pool_factory_kwargs`` that are for pools and
-        connections are heeded by those of the hosts. Listeners to events of this engine are called
-        for what is done with it, for each manager's engine apart. A connection that is detached
-        keeps its slot until it is closed. To dispose of it does nothing.
+        connections are heeded by those of the hosts. Make it once: each call makes another, with
+        listeners to events, and a cache of compiled statements, of its own. A connection that is
+        detached keeps its slot until it is closed. To dispose of it does nothing.
 
         Where a connection is wanted it raises what `acquire` raises; `InvalidRequestError` for
         two-phase transactions. A rollback unanswered for the refresh timeout fails, and its

@@ -8,12 +8,17 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakSet
 
-from sqlalchemy.pool import ConnectionPoolEntry, Pool
+from sqlalchemy.pool import ConnectionPoolEntry, Pool, QueuePool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sqlalchemy.engine import Engine
     from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
+
+
+class NotAtHand(Exception):  # noqa: N818  it is a turn of events, not an error
+    """There is no idle connection that is alive: to take one is to wait."""
 
 
 class Attempt:
@@ -46,6 +51,11 @@ class Watch:
         cancelled connect has left behind, too."""
         self.trying = False
         """Whether it is created just now: nobody else uses the pool."""
+        self.is_prompt = False
+        """Whether SQLAlchemy hands out an idle connection, takes it back, and parts from a dead one
+        without waiting for anything."""
+        self.at_once = False
+        """Whether one is taken just now by somebody who does not wait."""
         # Not by a context variable: tasks may share a context.
         self.attempts: dict[asyncio.Task[Any] | None, Attempt] = {}
         """What came of the acquires that tasks are at, where there is anything to tell. Those who
@@ -85,6 +95,8 @@ class Watched(Pool):
         with_entry = _takes_entry(creator)
 
         def open_connection(connection_record: ConnectionPoolEntry) -> DBAPIConnection:
+            if watch.at_once:
+                raise NotAtHand
             adapted = creator(connection_record) if with_entry else creator()
             watch.note(dialect.get_driver_connection(adapted))
             return adapted
@@ -115,6 +127,30 @@ def watched(poolclass: Any) -> type[Watched]:
 def watch_of(pool: Pool) -> Watch:
     """What is known of a pool that is `watched`."""
     return cast(Watched, pool).watch
+
+
+def takes_at_once(engine: Engine) -> bool:
+    """Whether an idle connection can be had without waiting, and without a greenlet: there is one,
+    and no listener but the adapter's, which might ask the server."""
+    pool = cast(Watched, engine.pool)
+    watch = pool.watch
+    if not watch.is_prompt or not isinstance(pool, QueuePool) or not pool.checkedin():
+        return False
+    # With all of them open, SQLAlchemy waits for one also where there is an idle one.
+    if watch.slots is not None and pool.size() + pool.overflow() >= watch.slots:
+        return False
+    return len(pool.dispatch.checkout) == 1 and not engine.dispatch.engine_connect
+
+
+def gives_back_at_once(engine: Engine) -> bool:
+    """Whether the pool takes one back, where nothing is left to roll back, without waiting: it has
+    room for it, and no listener."""
+    pool = cast(Watched, engine.pool)
+    if not pool.watch.is_prompt or not isinstance(pool, QueuePool):
+        return False
+    # SQLAlchemy has 0 for no limit.
+    has_room = pool.checkedin() < pool.size() or pool.size() == 0
+    return has_room and not pool.dispatch.reset and not pool.dispatch.checkin
 
 
 class Apart(ConnectionPoolEntry):
