@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import uvloop
 from rich.console import Console
 
-from . import line, memory, monitor, outage, overhead, release, tail, watched
+from . import line, memory, monitor, outage, overhead, release, sessions, tail, watched
 from .contenders import DRIVERS
 from .report import Report, publish, save
 
@@ -24,7 +24,7 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
 }
 BENCHES = {
     module.__name__.rpartition(".")[2]: module
-    for module in (overhead, watched, line, tail, monitor, release, memory, outage)
+    for module in (overhead, sessions, watched, line, tail, monitor, release, memory, outage)
 }
 
 T = TypeVar("T")
@@ -73,6 +73,8 @@ def _measure(name: str, arguments: argparse.Namespace) -> list[Report]:
             loops = list(LOOPS) if both else [loop]
             drivers = arguments.driver or list(DRIVERS)
             return overhead.reports(overhead.measure(_run_on, drivers, loops, rounds))
+        case "sessions":
+            return [sessions.measure(run, rounds * 2)]
         case "watched":
             return [watched.measure(run, rounds * 2)]
         case "line":
