@@ -82,6 +82,7 @@ SIGNATURES: dict[str, dict[str, Any]] = {
 
 PROPERTIES = [
     "check_context",
+    "is_closed",
     "targets",
     "topology",
     "master_pool_count",
