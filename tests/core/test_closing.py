@@ -274,17 +274,18 @@ async def test_terminate_in_the_turn_in_which_somebody_gave_up_waiting() -> None
 @virtual
 async def test_a_manager_tells_that_it_is_closed_and_why() -> None:
     manager = Bench().manager
-    assert not manager.is_closed
+    told = [manager.is_closed]
     async with manager:
         await manager.ready()
         held = await manager.acquire()
-        assert not manager.is_closed
+        told.append(manager.is_closed)
         closing = start(manager.close())
         await settle()
         # From the beginning of the end on.
-        assert manager.is_closed
+        told.append(manager.is_closed)
         await manager.release(held)
         await closing
+    assert told == [False, False, True]
     for use in (manager.acquire().__aenter__, manager.ready):
         with pytest.raises(PoolManagerClosedError) as error:
             await use()

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from types import MappingProxyType, TracebackType
-from typing import Any, Generic, Protocol, Self, cast
+from typing import Any, Generic, Protocol, Self, TypedDict, cast
 
 from pyscopg2.balancer_policy import BalancerPolicy, GreedyBalancerPolicy
 from pyscopg2.core import arguments
@@ -43,7 +43,7 @@ from pyscopg2.core.topology.position_query import POSITION_QUERY, parse_position
 from pyscopg2.core.topology.store import Predicate
 from pyscopg2.core.wal import WalPosition
 
-__all__ = ("AcquireContext", "BasePoolManager", "WalPosition")
+__all__ = ("AcquireContext", "BasePoolManager", "Settings", "WalPosition")
 
 
 _numbers = itertools.count()
@@ -54,6 +54,23 @@ _FEW = 64
 
 def _never(_: Topology) -> bool:
     return False
+
+
+class Settings(TypedDict, total=False):
+    """The arguments of a `BasePoolManager` but for its DSN: for a subclass that has some of its
+    own, and hands these on (``**settings: Unpack[Settings]``)."""
+
+    acquire_timeout: float
+    refresh_delay: float
+    refresh_timeout: float
+    fallback_master: bool
+    master_as_replica_weight: float
+    balancer_policy: BalancerPolicy | type[BalancerPolicy]
+    stopwatch_window_size: int
+    pool_factory_kwargs: Mapping[str, Any] | None
+    abandon_timeout: float
+    fencing: bool
+    max_lag: float | None
 
 
 class BasePoolManager(Generic[PoolT, ConnT]):
