@@ -1,5 +1,7 @@
 """How a connection is acquired, by role and by argument."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -205,3 +207,25 @@ async def test_the_weight_is_a_probability() -> None:
         assert 430 < masters < 570
         for connection in held:
             await bench.manager.release(connection)
+
+
+_FORGOTTEN = """
+from tests.core.conftest import make
+
+make().acquire_master()
+make().acquire_replica(max_lag=1.0)
+"""
+
+
+@pytest.mark.parametrize("dev_mode", [True, False])
+def test_one_that_was_never_awaited_is_told_in_pythons_development_mode(dev_mode: bool) -> None:
+    flags = ("-X", "dev") if dev_mode else ()
+    done = subprocess.run(
+        [sys.executable, *flags, "-c", _FORGOTTEN],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    warning = "RuntimeWarning: acquire() was never awaited or entered"
+    assert done.stderr.count(warning) == (2 if dev_mode else 0)

@@ -223,8 +223,10 @@ async def test_terminate_does_not_let_a_release_wait_for_its_pool() -> None:
 @pytest.mark.parametrize("end", ["close", "terminate"])
 @virtual
 async def test_those_who_wait_are_sent_away(end: str) -> None:
-    async with Bench(replicas=0, size=1) as bench:
+    async with Bench(replicas=1, size=1) as bench:
         held = await bench.drain()
+        bench["db2"].down()
+        await bench.until_roles("master unavailable")
         waiting: list[asyncio.Task[Any]] = [
             start(bench.manager.acquire(timeout=60)),
             start(bench.manager.acquire_replica(timeout=60)),
@@ -267,6 +269,30 @@ async def test_terminate_in_the_turn_in_which_somebody_gave_up_waiting() -> None
         await bench.manager.terminate()
         outcomes = await asyncio.gather(*waiting, return_exceptions=True)
         assert [type(o) for o in outcomes] == [asyncio.CancelledError, PoolManagerClosedError]
+
+
+@virtual
+async def test_a_manager_tells_that_it_is_closed_and_why() -> None:
+    manager = Bench().manager
+    told = [manager.is_closed]
+    async with manager:
+        await manager.ready()
+        held = await manager.acquire()
+        told.append(manager.is_closed)
+        closing = start(manager.close())
+        await settle()
+        # From the beginning of the end on.
+        told.append(manager.is_closed)
+        await manager.release(held)
+        await closing
+    assert told == [False, False, True]
+    for use in (manager.acquire().__aenter__, manager.ready):
+        with pytest.raises(PoolManagerClosedError) as error:
+            await use()
+        assert str(error.value) == (
+            "the pool manager is closed: `close` or `terminate` was called, or its `async with`"
+            " block has ended. Make a new manager to go on"
+        )
 
 
 @pytest.mark.parametrize("second", ["close", "terminate"])
@@ -689,14 +715,16 @@ def test_one_that_never_began_is_silent() -> None:
 
 @virtual
 async def test_each_who_waits_gets_an_error_of_its_own() -> None:
-    async with Bench(replicas=0, size=1) as bench:
+    async with Bench(replicas=1, size=1) as bench:
         manager = bench.manager
+        bench["db2"].down()
+        await bench.until_roles("master unavailable")
         held = await manager.acquire()
         waiting: list[Coroutine[Any, Any, object]] = [
             *(_entered(manager.acquire(timeout=60)) for _ in range(3)),
             *(_entered(manager.acquire_from_pool(bench.pool("db1"))) for _ in range(2)),
-            *(manager.wait_replicas_ready(9) for _ in range(3)),
-            *(manager.ready(1, 9, timeout=60) for _ in range(2)),
+            *(manager.wait_replicas_ready(1) for _ in range(3)),
+            *(manager.ready(1, 1, timeout=60) for _ in range(2)),
             manager.get_replica_pools(),
         ]
         tasks = [start(each) for each in waiting]

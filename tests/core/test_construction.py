@@ -76,7 +76,11 @@ class Chooser:
         ({"pool_factory_kwargs": []}, TypeError, "pool_factory_kwargs must be a mapping, not list"),
         ({"pool_factory_kwargs": {1: 2}}, TypeError, "pool_factory_kwargs: a name is a str, not 1"),
         ({"kwargs": 1}, TypeError, "kwargs"),
-        ({"balancer_policy": object()}, TypeError, "balancer_policy has no method `choose`"),
+        (
+            {"balancer_policy": "round_robin"},
+            TypeError,
+            "balancer_policy must be a class .* with a method `choose`, not 'round_robin'",
+        ),
         ({"balancer_policy": None}, TypeError, "balancer_policy"),
         ({"pool_factory_kwargs": {"host": "db9"}}, TypeError, "host is for the DSN"),
         ({"pool_factory_kwargs": {"port": 1, "dsn": ""}}, TypeError, "dsn, port is for the DSN"),

@@ -85,10 +85,10 @@ def test_reads(text: str, targets: tuple[Target, ...]) -> None:
 
 
 REFUSES = [
-    ("db1", "position 1: a name without '='"),
+    ("db1 port=1", "position 1: a name without '='"),
     ("host=db1 password=se cret", "position 22: a name without '='"),
     ("host=db1 password='secret", "position 10: the quoted value does not end"),
-    ("host=db1 hozt=db2", "position 10: unknown parameter; did you mean 'host'?"),
+    ("host=db1 hozt=db2", "position 10: unknown parameter 'hozt'; did you mean 'host'?"),
     ("host=db1 xyzzy=1", "position 10: unknown parameter"),
     ("ssl=true", "position 1: unknown parameter"),
     ("host=a,b port=1,2,3", "port: 3 ports for 2 hosts (as many, or one for all)"),
@@ -108,9 +108,21 @@ REFUSES = [
     ("postgresql://[::1]secret", "position 19: ':', ',', '/' or '?' must follow ']'"),
     ("postgresql://db1?user=a&secret", "position 25: a query parameter is name=value"),
     ("postgresql://db1?user=a=secret", "position 18: a query parameter is name=value"),
-    ("postgresql://db1?user=a&conect_timeout=1", "position 25: unknown parameter; did you mean"),
+    (
+        "postgresql://db1?user=a&conect_timeout=1",
+        "position 25: unknown parameter 'conect_timeout'; did",
+    ),
     ("postgresql://db1?user=a&options=%", "position 25: '%' without two hexadecimal digits"),
     ("postgresql+asyncpg://app:secret@db1", "the scheme of a URI is postgresql:// or"),
+    ("postgresql+asyncpg://app:secret@db1", "(SQLAlchemy's, which names a driver, is for py"),
+    (
+        "mysql://app:secret@db1",
+        "the scheme of a URI is postgresql:// or postgres://, in lower case",
+    ),
+    *(
+        (text, "no scheme, and no name=value: a DSN is postgresql://user@host1,host2/dbname, or")
+        for text in ("db1", "db1,db2/app", "app:secret@db1/app", "app:secret@db1/app?sslmode=a")
+    ),
     ("POSTGRESQL://db1?user=a", "the scheme of a URI is postgresql:// or"),
     ("host=db1\0", "position 9: NUL character"),
     ("host=\ud800", "a lone surrogate"),
@@ -124,6 +136,50 @@ def test_refuses_and_says_where(text: str, message: str) -> None:
     assert str(caught.value).startswith(message) or message in str(caught.value)
     assert isinstance(caught.value, PyscopgError)
     assert isinstance(caught.value, ValueError)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("host=a aplication_name=x", "position 8: unknown parameter 'aplication_name'; did you m"),
+        ("postgresql://app:secret@db1?search_pth=a", "position 29: unknown parameter 'search_pth'"),
+        ("postgresql://db1?user=a&zzz=1", "position 25: unknown parameter 'zzz'"),
+        # Pieces of what is secret, or may be.
+        ("password=a secret=c", "position 12: unknown parameter"),
+        ("postgresql://db1?password=a&secret=c", "position 29: unknown parameter"),
+        ("postgresql://app:p@w?secret=b@db1/app", "position 22: unknown parameter"),
+        ("host=a s3cr3t=1", "position 8: unknown parameter"),
+    ],
+)
+def test_names_an_unknown_parameter_that_can_be_no_piece_of_a_secret(
+    text: str, message: str
+) -> None:
+    with pytest.raises(DsnError) as caught:
+        parse_dsn(text)
+    assert str(caught.value).startswith(message)
+    assert "secret" not in str(caught.value)
+    assert "s3cr3t" not in str(caught.value)
+
+
+class Url:
+    """As SQLAlchemy's."""
+
+    def render_as_string(self, hide_password: bool = True) -> str:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    ("dsn", "message"),
+    [
+        (None, "a DSN is a str, not NoneType (is an environment variable not set?)"),
+        (b"host=db1", "a DSN is a str, not bytes"),
+        (Url(), "a DSN is a str, not Url: give its render_as_string(hide_password=False)"),
+    ],
+)
+def test_says_what_to_give_instead(dsn: Any, message: str) -> None:
+    with pytest.raises(TypeError) as caught:
+        parse_dsn(dsn)
+    assert str(caught.value) == message
 
 
 @pytest.mark.parametrize("dsn", [None, b"host=db1", 5432, ["host=db1"]])

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import logging
 import weakref
+from dataclasses import replace
 
 import pytest
 from tests.core.conftest import Bench, make, virtual
@@ -29,7 +30,7 @@ from pyscopg2.core.events.changes import Changes
 from pyscopg2.core.events.listeners import Listeners
 from pyscopg2.core.events.stream import EventStream
 from pyscopg2.core.topology import Answer, Topology
-from pyscopg2.core.topology.host_state import Observation
+from pyscopg2.core.topology.host_state import HostState, Observation, Role
 from pyscopg2.testing.fake_server import WRONG_PASSWORD, FakeError
 
 
@@ -412,3 +413,12 @@ def test_each_event_is_public_frozen_and_says_what_it_is(kind: type[Event]) -> N
     assert kind.__name__ in public.__all__
     assert kind.__str__ is not object.__str__
     assert kind.__doc__
+
+
+def test_a_change_tells_of_the_role_that_was_where_it_is_another() -> None:
+    master = HostState("db1:5432", Role.MASTER)
+    replica = HostState("db1:5432", Role.REPLICA)
+    assert str(HostChanged(before=replica, after=master)) == "db1:5432 master (was replica)"
+    overdue = replace(master, overdue=True)
+    told = str(HostChanged(before=master, after=overdue))
+    assert told == "db1:5432 master (overdue with its check)"

@@ -15,6 +15,10 @@ from pyscopg2.testing.fake import FakeAdapter, FakeConnection, FakePool
 from pyscopg2.testing.fake_server import FULL, WRONG_PASSWORD, FakeError
 from pyscopg2.testing.virtual_time import settle
 
+FULL_POOL = (
+    "The pool is full: give connections back sooner, or give pool_factory_kwargs a larger size"
+    " (max_size, or what the driver calls it)"
+)
 TOO_MANY = "FakeError: sorry, too many clients already"
 
 
@@ -38,12 +42,28 @@ async def test_an_exhausted_pool_is_nobodys_fault() -> None:
                 "no connection to a master within 0.3 s: "
                 "db1:5432 master: 2 of 2 in use, 3 waiting; "
                 "db2:5432 replica; "
-                f"{bench.manager.topology['db3:5432']}"
+                f"{bench.manager.topology['db3:5432']}. {FULL_POOL}"
             )
             assert error.__cause__ is None
             assert error.__suppress_context__
         for connection in held:
             await bench.manager.release(connection)
+
+
+@virtual
+async def test_where_there_is_only_a_master_reads_are_told_how_to_go_there() -> None:
+    advice = "No replica is in service: with fallback_master=True a master serves reads meanwhile"
+    async with Bench(replicas=1) as bench:
+        bench["db2"].down()
+        await bench.until_roles("master unavailable")
+        error = await refusal(bench.manager.acquire_replica(timeout=0.1))
+        assert str(error).endswith(f"db2: connection refused). {advice}")
+        assert bench.manager.explain(True).advice == advice
+        assert bench.manager.explain(True, True).advice == ""
+        bench["db1"].down()
+        await bench.until_roles("unavailable unavailable")
+        error = await refusal(bench.manager.acquire_replica(timeout=0.1))
+        assert "fallback_master" not in str(error)
 
 
 @virtual
@@ -153,7 +173,7 @@ async def test_the_failure_is_forgotten_when_all_is_well_again() -> None:
         await asyncio.sleep(3)
         other = await bench.manager.acquire()
         error = await refusal(bench.manager.acquire(timeout=0.1))
-        assert str(error).endswith("db1:5432 master: 2 of 2 in use, 1 waiting")
+        assert str(error).endswith(f"db1:5432 master: 2 of 2 in use, 1 waiting. {FULL_POOL}")
         assert error.__cause__ is None
         for connection in (held, other):
             await bench.manager.release(connection)

@@ -27,7 +27,7 @@ async def test_ready_waits_until_every_host_has_answered() -> None:
     ("down", "counts", "reached"),
     [
         ((), (1, 2), True),
-        ((), (1, 3), False),
+        (("db2",), (1, 2), False),
         ((), (2, 0), False),
         ((), (0, 0), True),
         (("db1",), (0, 2), True),
@@ -52,6 +52,28 @@ async def test_ready_counts_roles(
             with pytest.raises(NotReadyError):
                 await bench.manager.ready(*counts, 3)
             assert now() == pytest.approx(3)
+
+
+@virtual
+async def test_more_hosts_than_there_are_can_never_be_ready() -> None:
+    bench = Bench(replicas=2, ready=False)
+    manager = bench.manager
+    async with bench:
+        for waiting, what in (
+            (manager.ready(1, 5), "1 masters and 5 replicas"),
+            (manager.ready(2, 2), "2 masters and 2 replicas"),
+            (manager.wait_masters_ready(4), "4 masters and 0 replicas"),
+            (manager.wait_replicas_ready(5), "0 masters and 5 replicas"),
+        ):
+            with pytest.raises(ValueError, match=what) as error:
+                await waiting
+            assert str(error.value) == (
+                f"{what} can never be: the DSN has 3 hosts, each with one role:"
+                " db1:5432, db2:5432, db3:5432"
+            )
+            assert now() == 0
+    with pytest.raises(ValueError, match="the DSN has 1 host, each"):
+        await Bench(replicas=0, ready=False).manager.ready(1, 1)
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,22 @@ def test_hosts_that_come_out_as_one_are_one() -> None:
     assert [target.host for target in targets] == [DEFAULT, "db1"]
 
 
+def test_a_password_that_was_probably_cut_short_gives_a_warning() -> None:
+    # Host `app`, port 12, database `ss@db1/app`, as libpq reads it, too.
+    resolved = resolve("postgresql://app:12/ss@db1/app", around())
+    (warning,) = resolved.warnings
+    assert warning == (
+        "the DSN has an '@' behind what is read as hosts: if that is of the password, it is"
+        " written %40 there, and '/' is written %2F"
+    )
+    assert resolve("postgresql://app:12%2Fss@db1/app", around()).warnings == ()
+
+
+def test_a_host_with_an_at_that_is_not_looked_up() -> None:
+    assert resolve("host=@socket", around()).targets[0].host == "@socket"
+    assert resolve("host=a@b hostaddr=10.0.0.1", around()).targets[0].hostaddr == "10.0.0.1"
+
+
 def test_the_order_of_precedence() -> None:
     files = {"/home/.pg_service.conf": "[s]\nuser=service\ndbname=service\n"}
     environ = {"PGUSER": "env", "PGDATABASE": "env", "PGAPPNAME": "env"}
@@ -114,12 +130,19 @@ def test_the_order_of_precedence() -> None:
         ("service=s", {"PGSERVICEFILE": "/none"}, "PGSERVICEFILE /none: can't be read: No such"),
         ("service=s", {"PGSERVICEFILE": "/folder"}, "can't be read: Is a directory"),
         # As libpq 18 has it.
-        ("service=s servicefile=/none", {}, "^position 11: unknown parameter; did you mean"),
+        ("service=s servicefile=/none", {}, "^position 11: unknown parameter 'servicefile'; d"),
         ("service=bad", {}, r"/home/.pg_service.conf, line 4: unknown parameter; did .* 'host'"),
         ("service=line", {}, "line 6: a line is parameter=value"),
         ("service=nested", {}, "line 8: a service can't name another one"),
         ("service=ldap", {}, "line 10: a service is not looked up by LDAP"),
         ("service=port", {}, "line 12: port 1: not an integer"),
+        # The first `@` has ended the password.
+        (
+            "postgresql://app:p@ss@db1/app",
+            {},
+            "^host: no host's name has an '@' .in the passw",
+        ),
+        ("", {"PGHOST": "a@b"}, "^PGHOST: host: no host's name has an '@'"),
     ],
 )
 def test_refuses_and_says_where(text: str, environ: dict[str, str], message: str) -> None:

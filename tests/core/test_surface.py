@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from pyscopg2.balancer_policy import GreedyBalancerPolicy
-from pyscopg2.base import BasePoolManager
+from pyscopg2.base import BasePoolManager, Settings
 
 REQUIRED = inspect.Parameter.empty
 
@@ -82,6 +82,7 @@ SIGNATURES: dict[str, dict[str, Any]] = {
 
 PROPERTIES = [
     "check_context",
+    "is_closed",
     "targets",
     "topology",
     "master_pool_count",
@@ -112,6 +113,13 @@ def test_what_came_later_is_given_by_name() -> None:
         parameters = inspect.signature(getattr(BasePoolManager, name)).parameters
         by_name = {each.name for each in parameters.values() if each.kind is each.KEYWORD_ONLY}
         assert by_name == {"max_lag", "after", "patience"} & parameters.keys()
+
+
+def test_settings_are_the_managers_arguments() -> None:
+    parameters = inspect.signature(BasePoolManager).parameters.values()
+    arguments = {each.name: each.annotation for each in parameters}
+    del arguments["dsn"]
+    assert Settings.__annotations__ == arguments
 
 
 @pytest.mark.parametrize("name", PROPERTIES)

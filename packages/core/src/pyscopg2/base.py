@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from types import MappingProxyType, TracebackType
-from typing import Any, Generic, Protocol, Self, cast
+from typing import Any, Generic, Protocol, Self, TypedDict, cast
 
 from pyscopg2.balancer_policy import BalancerPolicy, GreedyBalancerPolicy
 from pyscopg2.core import arguments
@@ -43,7 +43,7 @@ from pyscopg2.core.topology.position_query import POSITION_QUERY, parse_position
 from pyscopg2.core.topology.store import Predicate
 from pyscopg2.core.wal import WalPosition
 
-__all__ = ("AcquireContext", "BasePoolManager", "WalPosition")
+__all__ = ("AcquireContext", "BasePoolManager", "Settings", "WalPosition")
 
 
 _numbers = itertools.count()
@@ -54,6 +54,23 @@ _FEW = 64
 
 def _never(_: Topology) -> bool:
     return False
+
+
+class Settings(TypedDict, total=False):
+    """The arguments of a `BasePoolManager` but for its DSN: for a subclass that has some of its
+    own, and hands these on (``**settings: Unpack[Settings]``)."""
+
+    acquire_timeout: float
+    refresh_delay: float
+    refresh_timeout: float
+    fallback_master: bool
+    master_as_replica_weight: float
+    balancer_policy: BalancerPolicy | type[BalancerPolicy]
+    stopwatch_window_size: int
+    pool_factory_kwargs: Mapping[str, Any] | None
+    abandon_timeout: float
+    fencing: bool
+    max_lag: float | None
 
 
 class BasePoolManager(Generic[PoolT, ConnT]):
@@ -513,6 +530,12 @@ class BasePoolManager(Generic[PoolT, ConnT]):
         return self._lifecycle.loop
 
     @property
+    def is_closed(self) -> bool:
+        """It was closed or terminated, or its ``async with`` block has ended: it hands out nothing
+        more. True from the beginning of the end on."""
+        return self._lifecycle.is_closed
+
+    @property
     def topology(self) -> Topology:
         """The current snapshot: each host's role, last answer and last error."""
         return self._lifecycle.store.topology
@@ -635,7 +658,8 @@ class BasePoolManager(Generic[PoolT, ConnT]):
         """Wait until every host has answered, or until there are so many masters and replicas.
 
         :param timeout: seconds.
-        :raises ValueError: one count without the other, or a negative one; a negative timeout.
+        :raises ValueError: one count without the other, or a negative one; more than the DSN has
+            hosts, of which each has one role; a negative timeout.
         :raises NotReadyError: out of time; or at once where too many hosts fail in a way that
             waiting does not heal, with the driver's own error as the cause.
         :raises PoolManagerClosedError: the manager is closed, or closes meanwhile.
@@ -645,8 +669,7 @@ class BasePoolManager(Generic[PoolT, ConnT]):
         elif masters_count is None or replicas_count is None:
             raise ValueError("give both masters_count and replicas_count, or neither")
         else:
-            require_count("masters_count", masters_count)
-            require_count("replicas_count", replicas_count)
+            self._require_hosts(masters_count, replicas_count)
             goal = partial(_roles_ready, masters_count, replicas_count)
             blame = partial(_why_not_roles_ready, masters_count)
             least = masters_count + replicas_count
@@ -694,20 +717,29 @@ class BasePoolManager(Generic[PoolT, ConnT]):
         await self._wait_for(_all_ready)
 
     async def wait_masters_ready(self, masters_count: int) -> None:
-        """Wait until there are at least so many masters."""
+        """Wait until there are at least so many masters. Errors as `ready`, but for time-outs."""
+        self._require_hosts(masters_count, 0)
         await self._wait_for(
-            partial(_roles_ready, require_count("masters_count", masters_count), 0),
+            partial(_roles_ready, masters_count, 0),
             None,
             _is_missing(masters_count, 0),
         )
 
     async def wait_replicas_ready(self, replicas_count: int) -> None:
-        """Wait until there are at least so many replicas."""
+        """Wait until there are at least so many replicas. Errors as `ready`, but for time-outs."""
+        self._require_hosts(0, replicas_count)
         await self._wait_for(
-            partial(_roles_ready, 0, require_count("replicas_count", replicas_count)),
+            partial(_roles_ready, 0, replicas_count),
             None,
             _is_missing(0, replicas_count),
         )
+
+    def _require_hosts(self, masters_count: int, replicas_count: int) -> None:
+        require_count("masters_count", masters_count)
+        require_count("replicas_count", replicas_count)
+        needed = masters_count + replicas_count
+        what = f"{masters_count} masters and {replicas_count} replicas"
+        arguments.require_hosts(needed, what, self._targets)
 
     async def _wait_for(
         self,

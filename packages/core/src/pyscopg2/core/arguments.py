@@ -3,7 +3,7 @@
 import math
 import reprlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from pyscopg2.balancer_policy import BalancerPolicy
@@ -32,7 +32,10 @@ def require_policy(policy: BalancerPolicy | type[BalancerPolicy]) -> BalancerPol
     """``balancer_policy``: an instance, made where a class was given."""
     made = policy() if isinstance(policy, type) else policy
     if not callable(getattr(made, "choose", None)):
-        raise TypeError(f"balancer_policy has no method `choose`: {_shown(policy)}")
+        raise TypeError(
+            "balancer_policy must be a class of pyscopg2.balancer_policy, or an object with a"
+            f" method `choose`, not {_shown(policy)}"
+        )
     return made
 
 
@@ -104,6 +107,14 @@ def require_count(name: str, value: int, *, least: int = 0) -> int:
     if value > sys.maxsize:
         raise ValueError(f"{name} must be at most {sys.maxsize}: {_shown(value)}")
     return value
+
+
+def require_hosts(needed: int, what: str, addresses: Collection[str]) -> None:
+    """`ValueError`: ``what`` needs more hosts than there are, and so can never be."""
+    if needed > len(addresses):
+        hosts = "1 host" if len(addresses) == 1 else f"{len(addresses)} hosts"
+        known = ", ".join(addresses)
+        raise ValueError(f"{what} can never be: the DSN has {hosts}, each with one role: {known}")
 
 
 def _require_number(name: str, value: object, *types: type) -> None:

@@ -9,7 +9,8 @@ class PyscopgError(Exception):
 
 
 class DsnError(PyscopgError, ValueError):
-    """A DSN that libpq would refuse. Names the place and the reason, never a password."""
+    """A DSN that libpq would refuse, or with a host's name that can be none. Says where and why,
+    never a password."""
 
 
 class AcquireTimeoutError(PyscopgError, TimeoutError):

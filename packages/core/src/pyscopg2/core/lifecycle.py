@@ -212,4 +212,7 @@ class Lifecycle(Generic[PoolT, ConnT]):
 
 def closed() -> PoolManagerClosedError:
     """A new one for each task that is told."""
-    return PoolManagerClosedError("the pool manager is closed")
+    return PoolManagerClosedError(
+        "the pool manager is closed: `close` or `terminate` was called, or its `async with` block"
+        " has ended. Make a new manager to go on"
+    )

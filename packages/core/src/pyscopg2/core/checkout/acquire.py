@@ -5,9 +5,11 @@ above all each coroutine. Hence one coroutine on the way in and one on the way o
 """
 
 import asyncio
+import sys
 import time
+import warnings
 from asyncio import current_task
-from collections.abc import Awaitable, Coroutine, Generator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from functools import partial
 from types import TracebackType
 from typing import Any, Generic, NoReturn
@@ -57,6 +59,15 @@ class Acquire(AcquireContext[ConnT], Checkout[PoolT, ConnT], Generic[PoolT, Conn
         self._queue = queue
         self._timeout = timeout
         self._kwargs = kwargs
+
+    if sys.flags.dev_mode:
+
+        def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
+            """As Python warns of its own coroutines. In its development mode alone, where time is
+            no matter: a finalizer costs each acquire."""
+            if self.stage is NEW:
+                text = "acquire() was never awaited or entered"
+                _warn(text, RuntimeWarning, stacklevel=2, source=self)
 
     # Taking
 
@@ -282,6 +293,8 @@ class Acquire(AcquireContext[ConnT], Checkout[PoolT, ConnT], Generic[PoolT, Conn
         checkouts.timed_out(explanation, self._timeout)
         hosts = "; ".join(map(str, explanation.hosts))
         text = f"no connection to {explanation.asked} within {self._timeout:g} s: {hosts}"
+        if explanation.advice:
+            text = f"{text}. {explanation.advice}"
         try:
             raise AcquireTimeoutError(text) from cause
         finally:

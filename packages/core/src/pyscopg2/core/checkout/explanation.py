@@ -6,6 +6,7 @@ is merely exhausted, nobody's.
 
 import sys
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from pyscopg2.core.checkout.bound import Bound
@@ -70,7 +71,8 @@ def explain(
         return Standing(host.address, hindrance, f"{host}: {reason}")
 
     asked = str(request) if bound is None else f"{request} {bound.describe()}"
-    return Explanation(asked, tuple(map(standing, topology)))
+    explanation = Explanation(asked, tuple(map(standing, topology)))
+    return replace(explanation, advice=_advice(explanation, request, topology))
 
 
 def cause_of(
@@ -101,6 +103,18 @@ def _first(hosts: Iterable[HostState], read_only: bool) -> HostState:
         return 0 if had_it else 1 if host.answer is None else 2, not host.hopeless
 
     return min(hosts, key=rank)
+
+
+def _advice(explanation: Explanation, request: Request, topology: Topology) -> str:
+    if explanation.hindrance is Hindrance.BUSY:
+        return (
+            "The pool is full: give connections back sooner, or give pool_factory_kwargs a larger"
+            " size (max_size, or what the driver calls it)"
+        )
+    is_for_replicas_alone = request.read_only and not request.fallback_master
+    if is_for_replicas_alone and not topology.replicas and topology.masters:
+        return "No replica is in service: with fallback_master=True a master serves reads meanwhile"
+    return ""
 
 
 def _hindrance(

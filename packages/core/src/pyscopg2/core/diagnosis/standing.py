@@ -43,6 +43,8 @@ class Explanation:
     """What it asks for, in words."""
     hosts: tuple[Standing, ...]
     """In the order of the DSN."""
+    advice: str = ""
+    """What the program may do about it, in words; empty where that is not for the program."""
 
     @property
     def serves(self) -> bool:

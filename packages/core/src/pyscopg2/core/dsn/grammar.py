@@ -8,15 +8,21 @@ Errors name the place and the reason and never quote the text: where it is malfo
 may stand anywhere in it.
 """
 
+import re
 from collections.abc import Container, Iterable, Iterator
 from difflib import get_close_matches
 
-from pyscopg2.core.dsn.keywords import KEYWORDS
+from pyscopg2.core.dsn.keywords import KEYWORDS, SECRETS
 from pyscopg2.core.errors import DsnError
 
 _URI_SCHEMES = ("postgresql://", "postgres://")
 SPACES = " \t\n\v\f\r"
 """C's isspace(); str.isspace() knows many more."""
+_EXAMPLES = (
+    "a DSN is postgresql://user@host1,host2/dbname, or host=host1,host2 user=user dbname=dbname"
+)
+_NAME = re.compile(r"[A-Za-z_]{1,40}")
+"""What is shown of an unknown parameter."""
 _HEX_DIGITS = frozenset(b"0123456789abcdefABCDEF")
 
 _Setting = tuple[str, str, str]
@@ -31,18 +37,22 @@ def read_values(
 
     Errors as `parse_dsn`, but for those of host lists.
     """
-    # Callers without a type checker pass None (an unset variable) or bytes.
+    # Callers without a type checker pass None (an unset variable), bytes, or SQLAlchemy's URL.
     if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"a DSN is a str, not {type(text).__name__}")
+        raise _not_text(text)
     if "\0" in text:
         raise DsnError(f"position {text.index(chr(0)) + 1}: NUL character")
     if not _is_encodable(text):
         raise DsnError("the text contains a lone surrogate, which has no bytes")
     if text.startswith((*schemes, *_URI_SCHEMES)):
-        return _collect(_read_uri(text), extra_params)
+        return _collect(_read_uri(text), extra_params, is_misread=is_misread(text))
     if "://" in text.partition("=")[0]:
         known = ", ".join((*schemes, " or ".join(_URI_SCHEMES)))
-        raise DsnError(f"the scheme of a URI is {known}, in lower case")
+        is_sqlalchemys = text.startswith(("postgresql+", "postgres+")) and not schemes
+        hint = " (SQLAlchemy's, which names a driver, is for pyscopg2.sqlalchemy)"
+        raise DsnError(f"the scheme of a URI is {known}, in lower case{hint * is_sqlalchemys}")
+    if _is_bare(text):
+        raise DsnError(f"no scheme, and no name=value: {_EXAMPLES}")
     return _collect(_read_keywords(text), extra_params)
 
 
@@ -56,6 +66,22 @@ def is_misread(text: str) -> bool:
     last = rest.rfind("@")
     is_uri = scheme and "=" not in before
     return bool(is_uri and ":" in rest[: max(last, 0)] and last != _find_any(rest, "@/", 0))
+
+
+def _is_bare(text: str) -> bool:
+    """Whether it is a URI but for its beginning: libpq takes it for names and values, of which
+    none is like that."""
+    name, equals, _ = text.partition("=")
+    return bool(text.strip(SPACES)) and (not equals or _find_any(name, "@:/?,", 0) < len(name))
+
+
+def _not_text(given: object) -> TypeError:
+    hint = ""
+    if given is None:
+        hint = " (is an environment variable not set?)"
+    elif hasattr(given, "render_as_string"):
+        hint = ": give its render_as_string(hide_password=False)"
+    return TypeError(f"a DSN is a str, not {type(given).__name__}{hint}")
 
 
 # Reading: each form of text to a flow of settings.
@@ -209,24 +235,34 @@ def _is_encodable(text: str) -> bool:
     return True
 
 
-def _collect(settings: Iterable[_Setting], extra_params: bool | Container[str]) -> dict[str, str]:
-    """The last value of each parameter."""
+def _collect(
+    settings: Iterable[_Setting], extra_params: bool | Container[str], *, is_misread: bool = False
+) -> dict[str, str]:
+    """The last value of each parameter. ``is_misread``: of the text, see there."""
     values: dict[str, str] = {}
+    # What follows a secret may be the rest of it, as `b` is in `password=a b=c` or in
+    # `?password=a&b=c`.
+    may_be_secret = is_misread
     for where, name, value in settings:
         if name == "requiressl":
             name, value = "sslmode", "require" if value.startswith("1") else "prefer"
         else:
-            require_known(name, where, extra_params)
+            require_known(name, where, extra_params, is_shown=not may_be_secret)
+        may_be_secret |= name in SECRETS and where != name
         values[name] = value
     return values
 
 
-def require_known(name: str, where: str, extra_params: bool | Container[str]) -> None:
-    """`DsnError`: neither libpq knows the parameter, nor is it allowed as an extra one."""
+def require_known(
+    name: str, where: str, extra_params: bool | Container[str], *, is_shown: bool = False
+) -> None:
+    """`DsnError`: neither libpq knows the parameter, nor is it allowed as an extra one.
+
+    ``is_shown``: the name is no secret, nor a piece of one.
+    """
     if name not in KEYWORDS and not _is_allowed(name, extra_params):
-        # The name is not quoted: it may be a piece of a password, as `b` is in `password=a b=c`
-        # or in `?password=a&b=c`.
-        raise DsnError(f"{where}: unknown parameter{_suggestion(name)}")
+        shown = f" {name!r}" if is_shown and _NAME.fullmatch(name) else ""
+        raise DsnError(f"{where}: unknown parameter{shown}{_suggestion(name)}")
 
 
 def _is_allowed(name: str, extra_params: bool | Container[str]) -> bool:

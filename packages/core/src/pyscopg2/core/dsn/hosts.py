@@ -98,7 +98,8 @@ def _port(text: str, where: str) -> int:
         if 1 <= port <= 65535:
             return port
     raise DsnError(
-        f"{where}: not an integer from 1 to 65535 (in the password of a URI, '/' is written %2F)"
+        f"{where}: not an integer from 1 to 65535 (in the password of a URI, '@' is written %40,"
+        " and '/' %2F)"
     )
 
 

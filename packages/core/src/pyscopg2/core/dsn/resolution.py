@@ -93,6 +93,11 @@ class _Resolution:
             self.values.setdefault("sslmode", "verify-full")
         check_values(self.values, self.place)
         self.ignore()
+        if self.misread:
+            self.warnings.append(
+                "the DSN has an '@' behind what is read as hosts: if that is of the password, it is"
+                " written %40 there, and '/' is written %2F"
+            )
         targets = make_targets(self.values, self.sources, misread=self.misread)
         user = targets[0].user or self.around.user
         if not user:

@@ -68,6 +68,11 @@ def check_target(target: Target, place: Place) -> None:
         if params.get("gssencmode") == "require":
             raise DsnError(f"{place('gssencmode')}: a socket has no encryption by GSSAPI")
         return
+    if not target.hostaddr and "@" in (target.host or ""):
+        raise DsnError(
+            f"{place('host')}: no host's name has an '@' (in the password of a URI, '@' is written"
+            " %40, and '/' %2F)"
+        )
     names = ["keepalives", "tcp_user_timeout"]
     if not (_is_number(given := params.get("keepalives", "1")) and int(given) == 0):
         names += _KEEPALIVES

@@ -92,7 +92,8 @@ class HostChanged(Event):
         return self.after.address
 
     def __str__(self) -> str:
-        return f"{self.after} (was {self.before.role.value})"
+        was = self.before.role
+        return str(self.after) if was is self.after.role else f"{self.after} (was {was.value})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
