@@ -14,6 +14,7 @@ _OF_ADAPTERS = (
     *("create_pool", "close_pool", "terminate_pool", "check_options", "get_pool_maxsize"),
     *("acquire_from_pool", "release_to_pool", "return_to_pool", "terminate_connection"),
     *("end_block", "fetch_scalar", "sqlstate", "is_connection_closed", "in_recovery", "reserve"),
+    *("transaction", "is_lost_error"),
 )
 _OF_RESERVED = ("fetch_scalar", "in_recovery", "is_closed", "terminate")
 
