@@ -271,7 +271,7 @@ class PsycopgDriver:
 
     def is_lost_error(self, exc: BaseException, /) -> bool:
         operational = import_module("psycopg").OperationalError
-        return type(exc) is operational and exc.sqlstate is None
+        return type(exc) is operational and _sqlstate(exc) is None
 
     def sqlstate(self, exc: BaseException, /) -> str | None:
         code = _sqlstate(exc)

@@ -1,4 +1,4 @@
-"""The part of `pyscopg2.testing.contract` on the transactions around blocks that are tried again."""
+"""The part of `pyscopg2.testing.contract` on transactions around blocks that are tried again."""
 
 import asyncio
 from contextlib import AbstractAsyncContextManager
