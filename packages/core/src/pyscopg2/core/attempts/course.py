@@ -12,6 +12,10 @@ _LOOK = 0.2
 """Seconds at most from one look at an empty budget to the next."""
 
 
+_MOMENT = 0.001
+"""Seconds by which an event loop may call a timer early."""
+
+
 class Course:
     """From the first attempt to the deadline."""
 
@@ -30,8 +34,9 @@ class Course:
 
     @property
     def left(self) -> float:
-        """Seconds until the deadline, at least 0."""
-        return max(0.0, self.when - self._loop.time())
+        """Seconds until the deadline; 0 where nothing can be done in them any more."""
+        left = self.when - self._loop.time()
+        return left if left > _MOMENT else 0.0
 
     async def pause(self, failure: Exception, *, is_load: bool) -> None:
         """Wait before the block is run once more, after this error.
