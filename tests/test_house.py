@@ -43,6 +43,7 @@ ROOMS: dict[str, set[str]] = {
         "topology",
         "wal",
     },
+    "attempts": {"adapter", "checkout", "diagnosis", "errors"},
     "lifecycle": {
         "adapter",
         "balancer_policy",
@@ -59,6 +60,7 @@ ROOMS: dict[str, set[str]] = {
     "base": {
         "adapter",
         "arguments",
+        "attempts",
         "balancer_policy",
         "causal",
         "checkout",

@@ -45,6 +45,18 @@ SIGNATURES: dict[str, dict[str, Any]] = {
         "patience": None,
         "**kwargs": REQUIRED,
     },
+    "attempts": {
+        "read_only": False,
+        "fallback_master": None,
+        "master_as_replica_weight": None,
+        "timeout": 30.0,
+        "max_lag": None,
+        "after": None,
+        "patience": None,
+        "idempotent": False,
+        "**kwargs": REQUIRED,
+    },
+    "is_lost": {"exc": REQUIRED},
     "release": {"connection": REQUIRED, "**kwargs": REQUIRED},
     "close": {"timeout": 10.0},
     "subscribe": {"listener": REQUIRED},
@@ -112,7 +124,7 @@ def test_what_came_later_is_given_by_name() -> None:
     for name in SIGNATURES.keys() - {"causal"}:
         parameters = inspect.signature(getattr(BasePoolManager, name)).parameters
         by_name = {each.name for each in parameters.values() if each.kind is each.KEYWORD_ONLY}
-        assert by_name == {"max_lag", "after", "patience"} & parameters.keys()
+        assert by_name == {"max_lag", "after", "patience", "idempotent"} & parameters.keys()
 
 
 def test_settings_are_the_managers_arguments() -> None:

@@ -15,6 +15,10 @@ from pyscopg2.balancer_policy import BalancerPolicy, GreedyBalancerPolicy
 from pyscopg2.core import arguments
 from pyscopg2.core.adapter import Adapter, ChecksOptions, ConnT, PoolT, TakesExtraParams
 from pyscopg2.core.arguments import not_a_flag, require_count, require_flag, require_timeout
+from pyscopg2.core.attempts.attempt import Attempt
+from pyscopg2.core.attempts.attempts import Attempts
+from pyscopg2.core.attempts.repeatable import is_lost
+from pyscopg2.core.attempts.shared import Shared
 from pyscopg2.core.causal import CausalScope, current_session
 from pyscopg2.core.checkout.acquire import Acquire, OwnedAcquire
 from pyscopg2.core.checkout.bound import Bound
@@ -43,7 +47,7 @@ from pyscopg2.core.topology.position_query import POSITION_QUERY, parse_position
 from pyscopg2.core.topology.store import Predicate
 from pyscopg2.core.wal import WalPosition
 
-__all__ = ("AcquireContext", "BasePoolManager", "Settings", "WalPosition")
+__all__ = ("AcquireContext", "Attempt", "Attempts", "BasePoolManager", "Settings", "WalPosition")
 
 
 _numbers = itertools.count()
@@ -172,6 +176,8 @@ class BasePoolManager(Generic[PoolT, ConnT]):
             fencing=require_flag("fencing", fencing),
         )
         self._checkouts = self._lifecycle.checkouts
+        secrets = frozenset[str]().union(*(target.secrets for target in self._targets.values()))
+        self._shared = Shared(self.adapter, secrets)
         self._acquires: _Acquires[PoolT, ConnT] = Acquire
         """What makes an acquire without a bound."""
         self._times: Times | None = None
@@ -326,6 +332,74 @@ class BasePoolManager(Generic[PoolT, ConnT]):
             if max_lag < math.inf and len(self._bounds) < _FEW:
                 self._bounds[max_lag] = bound
         return bound
+
+    def attempts(
+        self,
+        read_only: bool = False,
+        fallback_master: bool | None = None,
+        master_as_replica_weight: float | None = None,
+        timeout: float = 30.0,
+        *,
+        max_lag: float | None = None,
+        after: WalPosition | str | None = None,
+        patience: float | None = None,
+        idempotent: bool = False,
+        **kwargs: Any,
+    ) -> Attempts[ConnT]:
+        """``async for attempt in`` this, ``async with attempt as connection``: the block is run
+        again where that may help, and can't do anything twice.
+
+        That is so where the connection or its host was lost, where the server took no writes any
+        more, and after a serialization failure or a deadlock. A block that writes is a transaction,
+        begun and committed around it, so that what failed before its COMMIT is undone; it must not
+        end that by itself. Where the answer to the COMMIT is lost, the master is asked what became
+        of it, or `CommitUnknown` is raised. A read has no transaction.
+
+        The other arguments are those of `acquire`, whose errors come when the first attempt is
+        entered.
+
+        :param timeout: seconds for all of it: to wait for hosts, for the blocks, and between them.
+            It has to be longer than a failover takes. A block that it interrupts loses its
+            connection.
+        :param idempotent: a block that writes may be run again though it may be committed; spares
+            it one round trip.
+        :raises TypeError: the timeout is no number; ``read_only`` or ``idempotent`` is no bool.
+        :raises ValueError: the timeout is 0 or less, or not finite.
+        :raises CommitUnknown: when a block ends: it may be committed, or not.
+        :raises AcquireTimeoutError: when an attempt is entered: no connection until the timeout,
+            and nothing went wrong before.
+        :raises TimeoutError: when a block ends: the timeout has interrupted it, and nothing went
+            wrong before.
+        :raises Exception: out of time: the first error that a block was run again for; the later
+            ones are its notes. Any other error of a block: at once.
+        """
+        acquires = partial(
+            self.acquire,
+            read_only,
+            fallback_master,
+            master_as_replica_weight,
+            max_lag=max_lag,
+            after=after,
+            patience=patience,
+            **kwargs,
+        )
+        return Attempts(
+            self._shared,
+            acquires,
+            arguments.require_seconds("timeout", timeout),
+            read_only=require_flag("read_only", read_only),
+            idempotent=require_flag("idempotent", idempotent),
+        )
+
+    def is_lost(self, exc: BaseException) -> bool:
+        """Whether an error means that its connection or host was lost, or that a master has become
+        a replica (25006), so that another attempt may succeed.
+
+        Looks through what an error was raised from (``__cause__``); of a group, all members have to
+        mean that. False for what a manager says by itself: an `AcquireTimeoutError` has waited for
+        another host already. False for timeouts, and for a query that the server cancelled.
+        """
+        return is_lost(exc, self.adapter)
 
     async def release(self, connection: ConnT, **kwargs: Any) -> None:
         """Give an awaited connection back; ``kwargs`` go to the driver's release.

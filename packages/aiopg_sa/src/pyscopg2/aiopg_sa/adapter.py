@@ -14,6 +14,7 @@ from aiopg.sa import (
     SAConnection,
     create_engine,  # pyright: ignore[reportUnknownVariableType]  it has no annotations
 )
+from aiopg.sa.exc import ResourceClosedError
 from psycopg2 import extensions
 
 from pyscopg2.core.adapter.aiopg.connection import in_recovery
@@ -21,10 +22,14 @@ from pyscopg2.core.adapter.aiopg.pools import AiopgPools, DriverPool, give_back
 from pyscopg2.core.adapter.stepping import resume
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Generator
+    from contextlib import AbstractAsyncContextManager
+    from types import TracebackType
 
     from aiopg.connection import Connection
     from aiopg.pool import Pool
+
+    from pyscopg2.core.adapter.aiopg.errors import AiopgErrors
 
 _DIALECT: Any = (
     inspect.signature(cast("Callable[..., Any]", create_engine)).parameters["dialect"].default
@@ -40,6 +45,20 @@ class _Transaction(Protocol):
     async def rollback(self) -> None: ...
 
 
+class _Begun(Protocol):
+    """What `aiopg.sa.SAConnection.begin` returns: for ``await``, or for ``async with``."""
+
+    def __await__(self) -> Generator[Any, Any, _Transaction]: ...
+    async def __aenter__(self) -> _Transaction: ...
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> object: ...
+
+
 class _SAConnection(Protocol):
     """What is used of `aiopg.sa.SAConnection`."""
 
@@ -49,7 +68,7 @@ class _SAConnection(Protocol):
     def closed(self) -> int: ...
     @property
     def in_transaction(self) -> bool: ...
-    def begin(self) -> Awaitable[_Transaction]: ...
+    def begin(self) -> _Begun: ...
     async def close(self) -> None: ...
 
 
@@ -69,6 +88,26 @@ class _PromptEngine(Engine):
         done = asyncio.get_running_loop().create_future()
         done.set_result(None)
         return done
+
+
+class _RootTransaction:
+    """aiopg.sa's own around a block, whose `CancelledError` is one."""
+
+    def __init__(self, connection: _SAConnection, errors: AiopgErrors) -> None:
+        self._begun = connection.begin()
+        self._errors = errors
+
+    async def __aenter__(self) -> None:
+        await self._errors.heed(self._begun.__aenter__(), lambda _: None)
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        ending = self._begun.__aexit__(exc_type, exc, traceback)
+        await self._errors.heed(ending, lambda _: None)
 
 
 class AiopgSaAdapter(AiopgPools[Engine, SAConnection]):
@@ -136,6 +175,13 @@ class AiopgSaAdapter(AiopgPools[Engine, SAConnection]):
             if raw not in self._buried:
                 raise
             self._buried.discard(raw)
+
+    def transaction(self, connection: SAConnection, /) -> AbstractAsyncContextManager[object]:
+        return _RootTransaction(cast(_SAConnection, connection), self._errors)
+
+    def is_lost_error(self, exc: BaseException, /) -> bool:
+        # What aiopg.sa says of a connection that was given back, as a terminated one is.
+        return isinstance(exc, ResourceClosedError) or super().is_lost_error(exc)
 
     def in_recovery(self, connection: SAConnection, /) -> bool | None:
         raw = cast(_SAConnection, connection).connection

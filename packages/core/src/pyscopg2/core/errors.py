@@ -34,3 +34,13 @@ class NotReadyError(PyscopgError, TimeoutError):
 
 class PoolManagerClosedError(PyscopgError, RuntimeError):
     """The manager is closed or closing, and hands out nothing more."""
+
+
+class CommitUnknown(PyscopgError):  # noqa: N818  no error of anybody's: it may all be well
+    """A block of `attempts` may be committed, or not, and that can't be found out.
+
+    The connection was lost, or time was out, while its COMMIT was under way. The message says why
+    the server could not be asked, or its word not be believed, and the number of the transaction
+    where that is known. ``__cause__`` is the driver's own error. Look for what the block wrote
+    before you run it again.
+    """

@@ -3,7 +3,8 @@
 import asyncio
 import inspect
 import time
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -292,6 +293,16 @@ class PsycopgAdapter:
             "the connection is lost: what the block had not committed before is not committed"
         )
 
+    @asynccontextmanager
+    async def transaction(self, connection: Connection, /) -> AsyncGenerator[None]:
+        async with connection.transaction():
+            yield
+            if is_closed(connection):
+                # Psycopg ends a transaction on a closed connection in silence.
+                raise psycopg.OperationalError(
+                    "the connection is lost: the transaction is not committed"
+                )
+
     def is_connection_closed(self, connection: Connection, /) -> bool:
         return is_closed(connection)
 
@@ -316,6 +327,11 @@ class PsycopgAdapter:
         if exc.sqlstate is None and exc.pgconn is not None:
             return _refusal(exc)
         return exc.sqlstate
+
+    def is_lost_error(self, exc: BaseException, /) -> bool:
+        # Psycopg has no class for it: what the server has not sent, libpq has said, or psycopg,
+        # of the connection. Derived classes are of timeouts, and of the pool.
+        return type(exc) is psycopg.OperationalError and exc.sqlstate is None
 
     def get_pool_maxsize(self, pool: Pool, /) -> int:
         return pool.max_size

@@ -14,6 +14,7 @@ from sqlalchemy.exc import (
     DBAPIError,
     DisconnectionError,
     InvalidRequestError,
+    PendingRollbackError,
     ResourceClosedError,
     SQLAlchemyError,
 )
@@ -39,6 +40,7 @@ from pyscopg2.sqlalchemy.pools import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractAsyncContextManager
 
     from sqlalchemy.engine import Engine
     from sqlalchemy.pool import ConnectionPoolEntry
@@ -71,6 +73,14 @@ _TO_CONNECT = frozenset({"async_creator", "client_encoding", "creator", "module"
 _HOSTS_FAULTS = ("08", "53", "57", "58", "XX")
 """SQLSTATEs of a host in trouble: a broken connection, too few resources, an operator, the system,
 PostgreSQL itself (manual, appendix A)."""
+
+
+_INVALIDATED = "8s2b"
+"""SQLAlchemy's code for a connection that was lost within a transaction which goes on."""
+
+
+class ConnectionTerminated(ResourceClosedError):  # noqa: N818  SQLAlchemy's is an error already
+    """What a connection that the manager has terminated raises."""
 
 
 class _Tried(Exception):  # noqa: N818  it is no error
@@ -421,6 +431,29 @@ class SqlalchemyAdapter:
         raised = exc.orig if isinstance(exc, DBAPIError) else exc
         return None if raised is None else self._driver.sqlstate(raised)
 
+    def is_lost_error(self, exc: BaseException, /) -> bool:
+        if isinstance(exc, DBAPIError):
+            # Over asyncpg, its driver's own error is the cause of what SQLAlchemy makes of it.
+            causes = (exc.orig, None if exc.orig is None else exc.orig.__cause__)
+            return exc.connection_invalidated or any(
+                cause is not None and self._driver.is_lost_error(cause) for cause in causes
+            )
+        if isinstance(exc, PendingRollbackError):
+            return exc.code == _INVALIDATED
+        return isinstance(exc, ConnectionTerminated)
+
+    def transaction(self, connection: AsyncConnection, /) -> AbstractAsyncContextManager[object]:
+        sync = connection.sync_connection
+        adapted: Any = None
+        if sync is not None and not sync.closed and not sync.invalidated:
+            adapted = sync.connection.dbapi_connection
+        if adapted is not None and adapted.autocommit:
+            raise ValueError(
+                "isolation_level AUTOCOMMIT: each statement is committed by itself, and a block"
+                " that writes can't be tried again"
+            )
+        return connection.begin()
+
     def is_connection_closed(self, connection: AsyncConnection, /) -> bool:
         raw = self._raw(connection)
         return raw is None or self._driver.is_closed(raw)
@@ -448,7 +481,7 @@ def _is_disconnect(
 
 
 def _refuse() -> NoReturn:
-    raise ResourceClosedError("the pool manager has terminated this connection")
+    raise ConnectionTerminated("the pool manager has terminated this connection")
 
 
 def _terminate(reserved: ReservedConnection) -> None:

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from pyscopg2.core.adapter.asyncpg.arguments import asyncpg_arguments
+from pyscopg2.core.adapter.asyncpg.errors import AsyncpgErrors
 from pyscopg2.core.adapter.cutting import cut_first
 from pyscopg2.core.adapter.hangup import hung_up, shut_down
 from pyscopg2.core.adapter.refusals import refusal_sqlstate
@@ -116,6 +117,10 @@ class Driver(Protocol):
         """Outside of a transaction, unless one is open: one round trip."""
         ...
 
+    def is_lost_error(self, exc: BaseException, /) -> bool:
+        """As `pyscopg2.core.adapter.TellsLoss`, of what this driver raised itself."""
+        ...
+
     def sqlstate(self, exc: BaseException, /) -> str | None:
         """Of what this driver raised, or SQLAlchemy's dialect for it."""
         ...
@@ -181,6 +186,9 @@ class AsyncpgDriver:
 
     async def fetch_scalar(self, connection: asyncpg.Connection[Any], query: str, /) -> object:
         return await connection.fetchval(query)
+
+    def is_lost_error(self, exc: BaseException, /) -> bool:
+        return AsyncpgErrors(import_module("asyncpg")).is_lost(exc)
 
     def sqlstate(self, exc: BaseException, /) -> str | None:
         return _sqlstate(exc)
@@ -287,6 +295,10 @@ class PsycopgDriver:
         finally:
             if switch and connection.info.transaction_status == _IDLE:
                 await connection.set_autocommit(False)
+
+    def is_lost_error(self, exc: BaseException, /) -> bool:
+        operational = import_module("psycopg").OperationalError
+        return type(exc) is operational and _sqlstate(exc) is None
 
     def sqlstate(self, exc: BaseException, /) -> str | None:
         code = _sqlstate(exc)

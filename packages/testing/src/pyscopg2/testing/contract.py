@@ -34,6 +34,7 @@ from pyscopg2.testing.contracts.adapter.query_contract import QueryContract
 from pyscopg2.testing.contracts.adapter.release_contract import ReleaseContract
 from pyscopg2.testing.contracts.adapter.request_contract import RequestContract
 from pyscopg2.testing.contracts.adapter.reserved_contract import ReservedContract
+from pyscopg2.testing.contracts.adapter.transaction_contract import TransactionContract
 
 __all__ = ("AdapterContract", "AdapterFixtures", "Subject")
 
@@ -70,6 +71,7 @@ class AdapterContract(
     ReleaseContract[PoolT, ConnT],
     QueryContract[PoolT, ConnT],
     BlockContract[PoolT, ConnT],
+    TransactionContract[PoolT, ConnT],
     RequestContract[PoolT, ConnT],
     CancellationContract[PoolT, ConnT],
     ReservedContract[PoolT, ConnT],

@@ -7,11 +7,12 @@ import asyncio
 import contextlib
 import itertools
 import socket
-from collections.abc import Awaitable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from pyscopg2.core.adapter import Adapter, Reserves, TellsRecovery
+from pyscopg2.core.adapter import Adapter, Reserves, RunsTransactions, TellsLoss, TellsRecovery
 from pyscopg2.core.dsn import Target
 from pyscopg2.testing.fake_server import FakeError, FakeFlow, FakeServer, is_write
 
@@ -48,6 +49,8 @@ class FakeConnection:
         self._flow = flow
         self._quirks = quirks
         self._uncommitted: list[str] = []
+        self._is_in_block = False
+        self._xid: int | None = None
         self._noticed = False
 
     def __repr__(self) -> str:
@@ -66,9 +69,11 @@ class FakeConnection:
         `commit`. `FakeError`: the host refused (25006: read-only), or the connection is closed
         (08003). `ConnectionResetError`: the connection broke.
         """
-        self.is_in_transaction = self._quirks.commits_at_end
+        self.is_in_transaction = self._is_in_block or self._quirks.commits_at_end
         answer = await self.fetch_scalar(query)
         if is_write(query):
+            if self._xid is None:
+                self._xid = self.server.begin()
             self._uncommitted.append(query)
         if not self.is_in_transaction:
             self._apply()
@@ -78,13 +83,31 @@ class FakeConnection:
         """The host's answer to one query. Opens no transaction; errors as `execute`."""
         self.server.queries += 1
         await self._ask(query)
+        if "pg_current_xact_id_if_assigned" in query:
+            return self.server.evidence(self._xid)
         return self.server.answer(query)
+
+    @contextlib.asynccontextmanager
+    async def transaction(self) -> AsyncGenerator[None]:
+        """Begin one; commit it with the end of the block, or roll it back. Errors as `execute`."""
+        await self._ask("begin")
+        self._is_in_block = self.is_in_transaction = True
+        try:
+            yield
+        except BaseException:
+            await self.rollback()
+            raise
+        await self.commit()
 
     async def commit(self) -> None:
         """Commit what `execute` did; `FakeError`: the connection is closed."""
         if self.is_in_transaction or self._flow.is_closed:
             await self._ask("commit")
             self._apply()
+            if self.server.commits_unheard:
+                self.server.commits_unheard -= 1
+                self._flow.break_off(ConnectionResetError(f"{self.server.name}: connection reset"))
+                await self._ask("commit")
 
     async def rollback(self) -> None:
         """Forget what `execute` did; `FakeError`: the connection is closed."""
@@ -121,10 +144,17 @@ class FakeConnection:
 
     def _apply(self) -> None:
         self.server.writes.extend(self._uncommitted)
+        if self._xid is not None:
+            self.server.transactions[self._xid] = "committed"
+        self._xid = None
         self._forget()
 
     def _forget(self) -> None:
         self._uncommitted.clear()
+        if self._xid is not None:
+            self.server.transactions[self._xid] = "aborted"
+        self._xid = None
+        self._is_in_block = False
         self.is_in_transaction = False
 
 
@@ -451,6 +481,12 @@ class FakeAdapter(PooledFakeAdapter):
     def in_recovery(self, connection: FakeConnection, /) -> bool | None:
         return connection.in_recovery
 
+    def transaction(self, connection: FakeConnection, /) -> AbstractAsyncContextManager[object]:
+        return connection.transaction()
+
+    def is_lost_error(self, exc: BaseException, /) -> bool:
+        return isinstance(exc, FakeError) and "is closed" in str(exc)
+
 
 def _pool_sizes(*, min_size: int = 1, max_size: int = 10) -> tuple[int, int]:
     if min_size < 0 or max_size < 1 or min_size > max_size:
@@ -461,3 +497,5 @@ def _pool_sizes(*, min_size: int = 1, max_size: int = 10) -> tuple[int, int]:
 _conforms: type[Adapter[FakePool, FakeConnection]] = FakeAdapter
 _reserves: type[Reserves] = FakeAdapter
 _tells: type[TellsRecovery[FakeConnection]] = FakeAdapter
+_runs: type[RunsTransactions[FakeConnection]] = FakeAdapter
+_knows: type[TellsLoss] = FakeAdapter

@@ -107,11 +107,19 @@ class FakeServer:
     that are open live on."""
     refuse_rich_probe: str | None = None
     """SQLSTATE of every query that asks for more than ``SHOW transaction_read_only``."""
+    commits_unheard: int = 0
+    """So many commits are done, and their connection breaks before it hears of that."""
+    refuse_evidence: str | None = None
+    """SQLSTATE of every query that asks for the number of the transaction."""
+    counts_since: int = 1
+    """Since when it counts its statistics: another number says that it has crashed since."""
     answers: dict[str, object] = field(default_factory=dict[str, object])
     """What a query returns, by its very text; an exception is raised. All others return 1."""
 
     writes: list[str] = field(default_factory=list[str], init=False)
     """The writing statements that were executed, and committed where that is needed, in order."""
+    transactions: dict[int, str] = field(default_factory=dict[int, str], init=False)
+    """What became of each that has a number: ``in progress``, ``committed`` or ``aborted``."""
     connects: int = field(default=0, init=False)
     """Connects that were tried."""
     queries: int = field(default=0, init=False)
@@ -231,12 +239,35 @@ class FakeServer:
             if self.refuse_rich_probe is not None:
                 raise FakeError.of(self.refuse_rich_probe)
             return self._position() if "'standby'" in text else self._rich_answer()
+        if "pg_xact_status" in text:
+            return self._status(query)
         if is_write(query) and self.transaction_read_only:
             raise FakeError.of("25006")
         answer = self.answers.get(query, 1)
         if isinstance(answer, BaseException):
             raise answer
         return answer
+
+    def life(self) -> str:
+        """What says in which of its lives it is, as the evidence query asks for it."""
+        return f"{self.system_identifier} {self.timeline} {self.started_at} {self.counts_since}"
+
+    def begin(self) -> int:
+        """Give a transaction its number."""
+        xid = 700 + len(self.transactions)
+        self.transactions[xid] = "in progress"
+        return xid
+
+    def evidence(self, xid: int | None) -> str:
+        """The answer to the evidence query, in the transaction with this number."""
+        if self.refuse_evidence is not None:
+            raise FakeError.of(self.refuse_evidence)
+        return f"{'-' if xid is None else xid} {self.life()}"
+
+    def _status(self, query: str) -> str:
+        """The answer to the status query."""
+        xid = int(query.partition("xid8 '")[2].partition("'")[0])
+        return f"{self.transactions.get(xid, 'in progress').replace(' ', '-')} {self.life()}"
 
     def _rich_answer(self) -> str:
         setting = "server" if self.read_only else "login" if self.login_is_read_only else "off"

@@ -12,7 +12,9 @@ from pyscopg2.core.adapter.protocol import (
     ReservedConnection,
     Reserves,
     ReturnsEarly,
+    RunsTransactions,
     TakesExtraParams,
+    TellsLoss,
     TellsRecovery,
 )
 
@@ -28,6 +30,8 @@ __all__ = (
     "ReservedConnection",
     "Reserves",
     "ReturnsEarly",
+    "RunsTransactions",
     "TakesExtraParams",
+    "TellsLoss",
     "TellsRecovery",
 )

@@ -18,6 +18,7 @@ These rules hold for all of them:
 """
 
 from collections.abc import Awaitable, Callable, Container
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from pyscopg2.core.dsn.target import Target
@@ -255,6 +256,37 @@ class TellsRecovery(Protocol[_ConnT]):
 
         PostgreSQL 14 and later report it with the answer to a query (``in_hot_standby``, manual,
         55.2.7 "Asynchronous Operations"). None where nothing was reported. Asks nobody.
+        """
+        ...
+
+
+@runtime_checkable
+class RunsTransactions(Protocol[_ConnT]):
+    """What an adapter may add: its driver's transactions, for `BasePoolManager.attempts`."""
+
+    def transaction(self, connection: _ConnT, /) -> AbstractAsyncContextManager[object]:
+        """A transaction around a block, which the driver knows of, as its user's own would be.
+
+        Entered, it has begun on the server, or begins with the first statement. Left without an
+        error, it commits, and raises where the server does not say that it has, above all on a
+        connection that is closed. Left with one, it rolls back, and lets that error pass, a
+        cancellation too; it may raise another where it can't.
+        `ValueError`: the connection is set to commit each statement by itself, and the driver's
+        transaction would not change that.
+        """
+        ...
+
+
+@runtime_checkable
+class TellsLoss(Protocol):
+    """What an adapter may add: it recognises its driver's errors of a connection that was lost."""
+
+    def is_lost_error(self, exc: BaseException, /) -> bool:
+        """Whether a connection was lost, or closed, or terminated, by this very error.
+
+        Asked only of errors that have no `sqlstate`, and are no `ConnectionError`. Reads this
+        exception only, as `sqlstate`. What tells of a timeout, or of a mistake in using the driver,
+        does not count.
         """
         ...
 

@@ -36,6 +36,17 @@ def is_hopeless(exc: BaseException, sqlstate: SqlState) -> bool:
     return is_misuse(exc) or any(code.startswith(_HOPELESS) for code in _codes(exc, sqlstate))
 
 
+def sqlstate_of(exc: BaseException, sqlstate: SqlState) -> str | None:
+    """Of this very error. An adapter that raises, or returns nonsense, knows nothing."""
+    try:
+        code: object = sqlstate(exc)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        return None
+    return code if isinstance(code, str) else None
+
+
 def _codes(exc: BaseException, sqlstate: SqlState) -> Iterator[str]:
     """The SQLSTATEs of an error and of those that led to it, or that it groups."""
     seen: set[int] = set()
@@ -45,19 +56,8 @@ def _codes(exc: BaseException, sqlstate: SqlState) -> Iterator[str]:
         if link is None or id(link) in seen:
             continue
         seen.add(id(link))
-        if (code := _ask(sqlstate, link)) is not None:
+        if (code := sqlstate_of(link, sqlstate)) is not None:
             yield code
         todo += (link.__cause__, link.__context__)
         if isinstance(link, BaseExceptionGroup):
             todo += cast("BaseExceptionGroup[BaseException]", link).exceptions
-
-
-def _ask(sqlstate: SqlState, exc: BaseException) -> str | None:
-    """An adapter that raises, or returns nonsense, knows nothing."""
-    try:
-        code: object = sqlstate(exc)
-    except KeyboardInterrupt:
-        raise
-    except BaseException:
-        return None
-    return code if isinstance(code, str) else None

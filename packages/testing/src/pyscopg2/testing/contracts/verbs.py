@@ -14,6 +14,7 @@ _OF_ADAPTERS = (
     *("create_pool", "close_pool", "terminate_pool", "check_options", "get_pool_maxsize"),
     *("acquire_from_pool", "release_to_pool", "return_to_pool", "terminate_connection"),
     *("end_block", "fetch_scalar", "sqlstate", "is_connection_closed", "in_recovery", "reserve"),
+    "is_lost_error",
 )
 _OF_RESERVED = ("fetch_scalar", "in_recovery", "is_closed", "terminate")
 
@@ -64,8 +65,10 @@ class _Watched:
             verb = getattr(watched, name, None)
             if verb is not None:
                 setattr(self, name, _noted(name, verb, verbs))
-        if hasattr(watched, "extra_params"):
-            self.extra_params = watched.extra_params
+        # What these are is no awaitable of a verb's.
+        for name in ("extra_params", "transaction"):
+            if hasattr(watched, name):
+                setattr(self, name, getattr(watched, name))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.watched, name)

@@ -33,6 +33,15 @@ class AiopgErrors:
             return refusal_sqlstate(str(exc))
         return code if isinstance(code, str) else None
 
+    def is_lost(self, exc: BaseException) -> bool:
+        """What no server has sent, psycopg2 and aiopg say of the connection: that is lost, closed,
+        or never came about. Their words for a mistake are an `InterfaceError`, too."""
+        if getattr(exc, "pgcode", None) is not None:
+            return False
+        if isinstance(exc, self.interface):
+            return "closed" in str(exc) and "cursor" not in str(exc)
+        return isinstance(exc, self.operational)
+
     def tells_of_the_host(self, exc: Exception) -> bool:
         """What a user's hook has raised, rather than an error of the hook's own."""
         code: object = getattr(exc, "pgcode", None) if isinstance(exc, self.base) else None

@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 from weakref import WeakKeyDictionary, WeakSet
@@ -13,6 +13,7 @@ from pyscopg2.core.adapter.aiopg.arguments import PoolArguments, connect_timeout
 from pyscopg2.core.adapter.aiopg.connection import cut, in_recovery
 from pyscopg2.core.adapter.aiopg.errors import AiopgErrors
 from pyscopg2.core.adapter.aiopg.reserved import AiopgReserved
+from pyscopg2.core.adapter.aiopg.transaction import AiopgTransaction
 from pyscopg2.core.adapter.protocol import HookError
 from pyscopg2.core.adapter.stepping import resume
 from pyscopg2.core.dsn.target import Target
@@ -318,6 +319,12 @@ class AiopgPools(Generic[DriverPoolT, DriverConnT]):
 
     def sqlstate(self, exc: BaseException, /) -> str | None:
         return self._errors.sqlstate(exc)
+
+    def transaction(self, connection: DriverConnT, /) -> AbstractAsyncContextManager[object]:
+        return AiopgTransaction(connection, self._psycopg2.extensions.cursor, self._errors)
+
+    def is_lost_error(self, exc: BaseException, /) -> bool:
+        return self._errors.is_lost(exc)
 
     def get_pool_maxsize(self, pool: DriverPoolT, /) -> int | None:
         return pool.maxsize

@@ -6,6 +6,13 @@ from typing import Any
 
 from pyscopg2.core.adapter.protocol import HookError
 
+_LOST = (
+    "connection is closed",
+    "connection was closed",
+    "connection has been released back to the pool",
+)
+"""In the messages of asyncpg's `InterfaceError`, which is raised for many a mistake, too."""
+
 Hook = Callable[[Any], Awaitable[None]]
 
 
@@ -37,6 +44,13 @@ class AsyncpgErrors:
         # of a connection that was lost at a moment it did not think of.
         is_broken = isinstance(exc, self._internal) and not isinstance(exc, self._outdated)
         return "08006" if is_broken else None
+
+    def is_lost(self, exc: BaseException) -> bool:
+        """Of asyncpg's own words: a connection that is closed, or whose proxy was given back, as
+        is done with those that the manager terminates."""
+        if not isinstance(exc, self.interface):
+            return False
+        return any(words in str(exc) for words in _LOST)
 
     def told(self, hook: Hook) -> Hook:
         """The hook, whose own errors become a `HookError`; not those of a broken connection."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Generic
 
 from pyscopg2.core.adapter.asyncpg.arguments import SIZES, PoolArguments, asyncpg_arguments
@@ -162,6 +163,13 @@ class AsyncpgPools(Generic[PoolT, ConnT]):
 
     def sqlstate(self, exc: BaseException, /) -> str | None:
         return self._errors.sqlstate(exc)
+
+    def transaction(self, connection: Any, /) -> AbstractAsyncContextManager[object]:
+        begun: AbstractAsyncContextManager[object] = connection.transaction()
+        return begun
+
+    def is_lost_error(self, exc: BaseException, /) -> bool:
+        return self._errors.is_lost(exc)
 
     def get_pool_maxsize(self, pool: Any, /) -> int:
         return int(pool.get_max_size())

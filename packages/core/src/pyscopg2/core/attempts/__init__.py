@@ -1,0 +1,1 @@
+"""Blocks that are tried again where that may be done: `BasePoolManager.attempts`."""

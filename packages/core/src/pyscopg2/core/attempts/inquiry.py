@@ -1,0 +1,55 @@
+"""Asking the master what became of a transaction."""
+
+import asyncio
+
+from pyscopg2.core.adapter.protocol import ConnT, PoolT
+from pyscopg2.core.attempts.backoff import backoff
+from pyscopg2.core.attempts.block import Progress, connected
+from pyscopg2.core.attempts.course import Course
+from pyscopg2.core.attempts.evidence import Evidence, Finding, find, status_query
+from pyscopg2.core.attempts.repeatable import is_repeatable
+from pyscopg2.core.attempts.shared import Acquires, Shared
+from pyscopg2.core.diagnosis.error_class import sqlstate_of
+from pyscopg2.core.diagnosis.redaction import describe
+
+_RECOVERING = "55000"
+"""object_not_in_prerequisite_state: it is not the master yet, or not any more."""
+
+
+async def inquire(
+    shared: Shared[PoolT, ConnT],
+    acquires: Acquires[ConnT],
+    course: Course,
+    evidence: Evidence,
+    xid: int,
+) -> tuple[Finding, str]:
+    """What became of the transaction ``xid``, and in words what stands in the way of knowing it.
+
+    Asks whoever is master until the deadline, while the transaction is still in progress, or while
+    nobody answers.
+    """
+    words = "nobody was there to be asked in time"
+    tries = 0
+    while course.left > 0:
+        try:
+            async with connected(shared, acquires, course, Progress()) as connection:
+                answer = await shared.adapter.fetch_scalar(connection, status_query(xid))
+        except Exception as exc:
+            words = f"the master was asked, and failed: {describe(exc, shared.secrets)}"
+            is_early = sqlstate_of(exc, shared.adapter.sqlstate) == _RECOVERING
+            if not is_early and not is_repeatable(exc, shared.adapter, read_only=False):
+                return Finding.UNKNOWN, words
+        else:
+            finding = find(evidence, answer)
+            if finding is Finding.UNKNOWN:
+                words = (
+                    "there was a crash, a restart or a promotion since, after which its number may"
+                    " have been used once more"
+                )
+            elif finding is Finding.UNDER_WAY:
+                words = "it was still in progress"
+            if finding is not Finding.UNDER_WAY:
+                return finding, words
+        tries += 1
+        await asyncio.sleep(min(backoff(tries), course.left))
+    return Finding.UNKNOWN, words

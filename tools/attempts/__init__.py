@@ -1,0 +1,1 @@
+"""Writers that use attempts, on real servers, against rows."""
