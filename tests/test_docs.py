@@ -19,7 +19,7 @@ DOCUMENTS = [
     ROOT / "RELEASING.md",
     ROOT / "SECURITY.md",
     *sorted(ROOT.glob("packages/*/README.md")),
-    *sorted(ROOT.glob("packages/*/docs/*.md")),
+    *sorted(ROOT.glob("packages/*/docs/**/*.md")),
     *sorted(ROOT.glob("examples/*/README.md")),
 ]
 INSTALLED = {
@@ -124,6 +124,7 @@ def test_the_commands_are_scripts_of_the_environment() -> None:
         ("bench", "bench"),
         ("page", "page"),
         ("release", "release"),
+        ("site", "site"),
         ("supported", "supported"),
     ):
         scripts |= {f"{each}:{name}" for name in environments[like]["scripts"]}
