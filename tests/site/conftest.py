@@ -18,6 +18,8 @@ from tests.site.reading import Html, read
 from tools.site.pages import ROOT
 from tools.status_page.browser import chromium
 
+from pyscopg2.testing.cluster import LocalCluster
+
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -57,3 +59,9 @@ def address(site: Path) -> Iterator[str]:
 def driver() -> Iterator[Chrome]:
     with chromium() as driver:
         yield driver
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[LocalCluster]:
+    with LocalCluster(replicas=2) as cluster:
+        yield cluster
