@@ -35,14 +35,16 @@ def stage(into: Path, root: Path = ROOT) -> None:
     for page in known.values():
         text = (root / page.source).read_text()
         if page.source.name == "CHANGELOG.md":
+            name = page.path.stem.replace("_", "-")
             text = _with_news(root / page.source.parent, text)
+            text = text.replace("# Changelog", f"# pyscopg2-{name}", 1)
         _write(into, page.path, links.rewritten(page, text))
     # Pages that stand in no file of their own.
     paths = [page.path for page in known.values()]
     home = known[PurePosixPath("README.md")]
     _append(into / "index.md", _navigation(paths))
-    for section, title in SECTIONS.items():
-        _complete(into, section, title, paths)
+    for section in _sections(paths):
+        _complete(into, section, paths)
     architecture = known[DOCS / "architecture.md"]
     glossary = (root / architecture.source).read_text().partition("\n## Glossary\n")[2]
     _write(into, PurePosixPath("glossary.md"), links.rewritten(home, f"# Glossary\n{glossary}"))
@@ -82,21 +84,30 @@ def _navigation(paths: list[PurePosixPath]) -> str:
     guide = [name for name in GUIDE if name in there]
     return (
         _tree([*guide, *sorted(others), "glossary"], "Guide", ":hidden:")
-        + _tree([f"{section}/index" for section in SECTIONS], "In practice", ":hidden:")
+        + _tree([f"{section}/index" for section in _sections(paths)], "In practice", ":hidden:")
         + _tree(["packages/index", "api/index", "examples/index"], "Reference", ":hidden:")
         + _tree(["changes/index", "contributing", "releasing", "security"], "Project", ":hidden:")
     )
 
 
-def _complete(into: Path, section: str, title: str, paths: list[PurePosixPath]) -> None:
-    """Give a section its navigation, and a first page where it has none."""
+def _sections(paths: list[PurePosixPath]) -> list[str]:
+    """Those that have pages."""
+    folders = {path.parent.name for path in paths}
+    return [section for section in SECTIONS if section in folders]
+
+
+def _complete(into: Path, section: str, paths: list[PurePosixPath]) -> None:
+    """Give a section its navigation, and a first page where it has none. Its pages stand in the
+    order in which the first page links to them."""
     names = sorted(path.stem for path in paths if path.parent.name == section)
     index = into / section / "index.md"
     if not index.exists():
-        _index(into, section, title, "", names)
-    else:
-        names.remove("index")
-        _append(index, _tree(names, "", ":hidden:"))
+        _index(into, section, SECTIONS[section], "", names)
+        return
+    names.remove("index")
+    text = index.read_text()
+    names.sort(key=lambda name: (f"({name}.md" not in text, text.find(f"({name}.md")))
+    _append(index, _tree(names, "", ":hidden:"))
 
 
 def _index(into: Path, folder: str, title: str, text: str, names: Iterable[str]) -> None:
