@@ -2,13 +2,12 @@
 
 import importlib.util
 import re
-import subprocess
-import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.programs import PLACEHOLDER, blocks, run_program
 
 from pyscopg2.testing.cluster import LocalCluster
 
@@ -19,7 +18,7 @@ DOCUMENTS = [
     ROOT / "RELEASING.md",
     ROOT / "SECURITY.md",
     *sorted(ROOT.glob("packages/*/README.md")),
-    *sorted(ROOT.glob("packages/*/docs/*.md")),
+    *sorted(ROOT.glob("packages/*/docs/**/*.md")),
     *sorted(ROOT.glob("examples/*/README.md")),
 ]
 INSTALLED = {
@@ -31,8 +30,6 @@ INSTALLED = {
 }
 """Each environment runs the snippets of the packages that are installed in it."""
 
-PLACEHOLDER = "postgresql://app:secret@db1:5432,db2:5432,db3:5432/app"
-
 
 def snippets(language: str) -> list[tuple[str, str]]:
     """Where it stands, and the text."""
@@ -41,10 +38,11 @@ def snippets(language: str) -> list[tuple[str, str]]:
         package = path.relative_to(ROOT).parts[1:2]
         if path.parent != ROOT and not INSTALLED.issuperset(package):
             continue
+        if language == "python" and path.parent.name == "coming-from":
+            continue  # They need all drivers, and hasql: tests/site runs them.
         text = path.read_text()
-        for block in re.finditer(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
-            line = text.count("\n", 0, block.start()) + 1
-            found.append((f"{path.relative_to(ROOT)}:{line}", block[1]))
+        for line, block in blocks(text, language):
+            found.append((f"{path.relative_to(ROOT)}:{line}", block))
     return found
 
 
@@ -58,24 +56,7 @@ def cluster() -> Iterator[LocalCluster]:
     "snippet", [pytest.param(text, id=where) for where, text in snippets("python")]
 )
 def test_snippet_runs(snippet: str, cluster: LocalCluster, tmp_path: Path) -> None:
-    program = tmp_path / "snippet.py"
-    program.write_text(snippet.replace(PLACEHOLDER, cluster.dsn))
-    if re.search(r"^def test_|^async def test_", snippet, re.MULTILINE):
-        command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path)]
-    else:
-        command = ["-W", "error"]
-        if "pyscopg2.asyncpgsa" in snippet:
-            # The SQLAlchemy 1.3 that it needs is older than Python 3.12.
-            command += ["-W", "ignore::DeprecationWarning"]
-    done = subprocess.run(
-        [sys.executable, *command, str(program)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        cwd=tmp_path,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
+    run_program(snippet.replace(PLACEHOLDER, cluster.dsn), tmp_path)
 
 
 def test_there_are_snippets_to_run() -> None:
@@ -124,6 +105,7 @@ def test_the_commands_are_scripts_of_the_environment() -> None:
         ("bench", "bench"),
         ("page", "page"),
         ("release", "release"),
+        ("site", "site"),
         ("supported", "supported"),
     ):
         scripts |= {f"{each}:{name}" for name in environments[like]["scripts"]}

@@ -91,8 +91,9 @@ class SqlalchemyAdapter:
     """`pyscopg2.core.adapter.Adapter` over the public API of SQLAlchemy's asyncio extension."""
 
     def __init__(self, driver: str | None = None) -> None:
-        """:param driver: ``asyncpg`` or ``psycopg``; None: the one that is installed, asyncpg
-        first, when it is used for the first time.
+        """
+        :param driver: ``asyncpg`` or ``psycopg``; None: the one that is installed, asyncpg first,
+            when it is used for the first time.
         """
         self._asked = driver
 

@@ -40,8 +40,10 @@ class FaultProxy:
     """
 
     def __init__(self, server: Addressed, *, delay: float = 0.0) -> None:
-        """:param delay: seconds by which all that passes is held back, in each direction: half of
-        a round trip. To accept a connection takes no time."""
+        """
+        :param delay: seconds by which all that passes is held back, in each direction: half of a
+            round trip. To accept a connection takes no time.
+        """
         self._target = server
         self._delay = delay
         self._flows: set[_Flow] = set()
