@@ -13,8 +13,11 @@ from rich.table import Table
 
 from pyscopg2.testing.cluster import LocalCluster
 
-from .faults import FAULTS
+from .faults import FAULTS, FOR_FEW
 from .scenarios import Outcome, dead, writers
+
+FEW = 20
+"""Less than a pool has slots."""
 
 
 async def _run(options: argparse.Namespace, console: Console) -> list[Outcome]:
@@ -31,12 +34,10 @@ async def _run(options: argparse.Namespace, console: Console) -> list[Outcome]:
 
     settings = {"synchronous_commit": "on", "max_connections": "200"}
     with LocalCluster(settings=settings) as cluster:
-        for name, fault in FAULTS.items():
+        for name, fault in (FAULTS | FOR_FEW).items():
             if options.only is None or options.only in name:
-                outcome = await writers(
-                    cluster, name, fault, options.writers, options.seconds, options.timeout
-                )
-                tell(outcome)
+                count = min(options.writers, FEW) if name in FOR_FEW else options.writers
+                tell(await writers(cluster, name, fault, count, options.seconds, options.timeout))
         if options.only is None:
             tell(await dead(cluster, options.writers, 3.0))
     return outcomes

@@ -9,6 +9,15 @@ from typing import Any
 from pyscopg2.core.wal import parse_lsn
 from pyscopg2.testing.cluster import LocalCluster, Node
 
+END_CLIENTS = """
+    SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+    WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
+"""
+
+END_SENDERS = """
+    SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE backend_type = 'walsender'
+"""
+
 Fault = Callable[[LocalCluster], Awaitable[None]]
 """When it is over, there is a master, and all nodes are there."""
 
@@ -93,13 +102,28 @@ def _kill_process(pid: int) -> None:
 
 async def cut_connections(cluster: LocalCluster) -> None:
     """An administrator ends all connections, again and again."""
-    end = (
-        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
-        " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
-    )
     for _ in range(5):
-        await in_thread(cluster.psql, cluster.primary, end)
+        await in_thread(cluster.psql, cluster.primary, END_CLIENTS)
         await asyncio.sleep(0.3)
+
+
+async def lose_what_waits(cluster: LocalCluster) -> None:
+    """No replica receives anything, so that commits wait, and an administrator ends them: they are
+    there, on the master alone. That dies, and a replica is promoted."""
+    old = cluster.primary
+    replicas = cluster.replicas
+    for node in replicas:
+        await in_thread(cluster.freeze, node)
+    # What was sent already, a frozen one would read when it goes on.
+    await in_thread(cluster.psql, old, END_SENDERS)
+    await asyncio.sleep(1)
+    await in_thread(cluster.psql, old, END_CLIENTS)
+    await asyncio.sleep(1)
+    await in_thread(cluster.kill, old)
+    for node in replicas:
+        await in_thread(cluster.thaw, node)
+    await _promote(cluster)
+    await in_thread(cluster.rejoin, old)
 
 
 FAULTS: dict[str, Fault] = {
@@ -111,3 +135,7 @@ FAULTS: dict[str, Fault] = {
     "a process killed": crash_backends,
     "connections ended": cut_connections,
 }
+
+FOR_FEW: dict[str, Fault] = {"unreplicated commits ended": lose_what_waits}
+"""For no more writers than the pool has slots: all others of these wait in COMMITs, too, and nobody
+could ask what became of his."""

@@ -39,6 +39,12 @@ SELECT pg_catalog.concat_ws(' ',
     {life})
 FROM (SELECT pg_catalog.xid8 '{xid:d}' AS xid OFFSET 0) AS asked"""
 
+CONFIRMATION_QUERY = "SELECT pg_catalog.pg_logical_emit_message(true, 'pyscopg2', '')::text"
+"""A commit of its own, which writes next to nothing: where it has come through, all that were there
+before it are as safe as the server's settings make commits. A COMMIT that was waiting for its
+replicas when its connection ended is "committed", and known to no replica, maybe (manual, 27.2.8
+"Synchronous Replication"); a promotion would lose it. Allowed to every login."""
+
 REFUSALS = frozenset({"42501", "42883", "0A000", "55000"})
 """insufficient_privilege, undefined_function, feature_not_supported; and Aurora's answer to
 functions of the write-ahead log (manual, appendix A)."""

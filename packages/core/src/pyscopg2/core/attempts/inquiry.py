@@ -6,14 +6,31 @@ from pyscopg2.core.adapter.protocol import ConnT, PoolT
 from pyscopg2.core.attempts.backoff import backoff
 from pyscopg2.core.attempts.block import Progress, connected
 from pyscopg2.core.attempts.course import Course
-from pyscopg2.core.attempts.evidence import Evidence, Finding, find, status_query
+from pyscopg2.core.attempts.evidence import (
+    CONFIRMATION_QUERY,
+    Evidence,
+    Finding,
+    find,
+    status_query,
+)
 from pyscopg2.core.attempts.repeatable import is_repeatable
 from pyscopg2.core.attempts.shared import Acquires, Shared
 from pyscopg2.core.diagnosis.error_class import sqlstate_of
 from pyscopg2.core.diagnosis.redaction import describe
+from pyscopg2.core.errors import AcquireTimeoutError
 
 _RECOVERING = "55000"
 """object_not_in_prerequisite_state: it is not the master yet, or not any more."""
+
+
+_WORDS = {
+    Finding.COMMITTED: "it is committed, but no replica has confirmed that in time",
+    Finding.NOT_COMMITTED: "",
+    Finding.UNDER_WAY: "it was still in progress",
+    Finding.UNKNOWN: "there was a crash, a restart or a promotion since, after which its number may"
+    " have been used once more",
+}
+"""What stands in the way of knowing more."""
 
 
 async def inquire(
@@ -31,25 +48,27 @@ async def inquire(
     words = "nobody was there to be asked in time"
     tries = 0
     while course.left > 0:
+        progress = Progress()
+        finding = Finding.UNDER_WAY
         try:
-            async with connected(shared, acquires, course, Progress()) as connection:
+            async with connected(shared, acquires, course, progress) as connection:
                 answer = await shared.adapter.fetch_scalar(connection, status_query(xid))
+                finding = find(evidence, answer)
+                words = _WORDS[finding]
+                if finding is Finding.COMMITTED:
+                    await shared.adapter.fetch_scalar(connection, CONFIRMATION_QUERY)
+        except AcquireTimeoutError:
+            break
         except Exception as exc:
+            if progress.is_expired:
+                break
+            finding = Finding.UNDER_WAY
             words = f"the master was asked, and failed: {describe(exc, shared.secrets)}"
             is_early = sqlstate_of(exc, shared.adapter.sqlstate) == _RECOVERING
             if not is_early and not is_repeatable(exc, shared.adapter, read_only=False):
-                return Finding.UNKNOWN, words
-        else:
-            finding = find(evidence, answer)
-            if finding is Finding.UNKNOWN:
-                words = (
-                    "there was a crash, a restart or a promotion since, after which its number may"
-                    " have been used once more"
-                )
-            elif finding is Finding.UNDER_WAY:
-                words = "it was still in progress"
-            if finding is not Finding.UNDER_WAY:
-                return finding, words
+                break
+        if finding is not Finding.UNDER_WAY:
+            return finding, words
         tries += 1
         await asyncio.sleep(min(backoff(tries), course.left))
     return Finding.UNKNOWN, words
