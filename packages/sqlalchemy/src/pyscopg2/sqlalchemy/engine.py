@@ -215,7 +215,7 @@ class Engines:
                 patience=patience,
             )
 
-        acquire()  # a wrong argument is known now
+        acquire().close()  # a wrong argument is known now
         engine: Engine = copy.copy(self._engine)
         # Whatever is left on a connection, the end of its block rolls back.
         engine.pool = NullPool(

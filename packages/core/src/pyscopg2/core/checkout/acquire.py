@@ -18,7 +18,7 @@ from weakref import ref
 from pyscopg2.core.adapter.protocol import ConnT, HookError, PoolT
 from pyscopg2.core.adapter.stepping import Interrupted, Steps, resume, within
 from pyscopg2.core.checkout.bound import Bound
-from pyscopg2.core.checkout.checkout import ENDED, NEW, OBSERVED, OUT, Checkout
+from pyscopg2.core.checkout.checkout import BACK, ENDED, NEW, OBSERVED, OUT, Checkout
 from pyscopg2.core.checkout.checkouts import Checkouts
 from pyscopg2.core.checkout.connect_trial import RETRY_GAP
 from pyscopg2.core.checkout.context import AcquireContext
@@ -68,6 +68,10 @@ class Acquire(AcquireContext[ConnT], Checkout[PoolT, ConnT], Generic[PoolT, Conn
             if self.stage is NEW:
                 text = "acquire() was never awaited or entered"
                 _warn(text, RuntimeWarning, stacklevel=2, source=self)
+
+    def close(self) -> None:
+        if self.stage is NEW:
+            self.stage = BACK
 
     # Taking
 

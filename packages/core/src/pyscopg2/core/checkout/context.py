@@ -21,6 +21,11 @@ class AcquireContext(ABC, Generic[ConnT_co]):
     @abstractmethod
     def __await__(self) -> Generator[Any, Any, ConnT_co]: ...
 
+    @abstractmethod
+    def close(self) -> None:
+        """Let it be: it will not be awaited or entered, and nobody is warned of that. As of a
+        coroutine that was not begun; of one that was, this changes nothing."""
+
     # An ``async def``, so that checkers take this for a `contextlib.AbstractAsyncContextManager`:
     # what that returns, one of them calls a `Coroutine`, another a `types.CoroutineType`.
 
