@@ -12,6 +12,7 @@ from tests.testing.wrong_adapters.blocks import WRONG_BLOCKS
 from tests.testing.wrong_adapters.checks import WRONG_CHECKS
 from tests.testing.wrong_adapters.connections import WRONG_CONNECTIONS
 from tests.testing.wrong_adapters.pools import WRONG_POOLS
+from tests.testing.wrong_adapters.transactions import WRONG_TRANSACTIONS
 from tests.testing.wrong_adapters.wrong import BACKENDS, HANGS, OUT, SOCKETS, Wrong
 
 from pyscopg2.testing import bench as bench_module
@@ -73,7 +74,7 @@ def test_a_right_adapter_that_commits_keeps_the_contract(cluster: LocalCluster, 
     bench.wait_for_no_backends()
 
 
-WRONG = [*WRONG_POOLS, *WRONG_CONNECTIONS, *WRONG_BLOCKS, *WRONG_CHECKS]
+WRONG = [*WRONG_POOLS, *WRONG_CONNECTIONS, *WRONG_BLOCKS, *WRONG_TRANSACTIONS, *WRONG_CHECKS]
 
 
 def test_every_test_of_the_contract_has_its_wrong_adapter() -> None:
