@@ -330,3 +330,4 @@ async def test_a_connection_that_fails_on_its_way_back_is_no_error_of_a_block(
         monkeypatch.setattr(FakeConnection, "commit", break_after)
         assert await write(bench) == 1
         assert bench["db1"].writes == ["insert 1"]
+        assert asked(bench["db1"], status_query(700)) == 0, "there is nothing to be found out"
