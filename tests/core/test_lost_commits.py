@@ -8,6 +8,7 @@ import pytest
 from tests.core.conftest import Bench, in_use, start, virtual
 
 from pyscopg2.core.attempts.evidence import (
+    CONFIRMATION_QUERY,
     EVIDENCE_QUERY,
     Evidence,
     Finding,
@@ -73,6 +74,51 @@ def test_what_an_answer_says(said: object, finding: Finding) -> None:
 )
 def test_evidence(text: object, evidence: Evidence | None) -> None:
     assert parse_evidence(text) == evidence
+
+
+@pytest.mark.parametrize("code", ["57P01", "42501"])
+@virtual
+async def test_one_that_is_done_is_confirmed_by_another_commit(code: str) -> None:
+    """It may have waited for a replica that never got it."""
+    async with Bench() as bench:
+        server = bench["db1"]
+        server.commits_unheard = 1
+        server.answers[CONFIRMATION_QUERY] = FakeError.of(code)
+        writing = start(write(bench))
+        await asyncio.sleep(1)
+        if code == "57P01":
+            assert not writing.done(), "not while it is not confirmed"
+            assert asked(server, status_query(700)) > 1, "it is asked for anew each time"
+            del server.answers[CONFIRMATION_QUERY]
+            assert await writing == 1
+        else:
+            with pytest.raises(CommitUnknown, match="was asked, and failed: FakeError: permission"):
+                await writing
+
+
+@virtual
+async def test_one_that_was_found_stays_found_while_the_connection_goes_back() -> None:
+    async with Bench() as bench:
+        server = bench["db1"]
+        server.commits_unheard = 1
+        writing = start(write(bench))
+        await bench.until(lambda: asked(server, CONFIRMATION_QUERY) > 0, within=1)
+        await asyncio.sleep(server.latency)
+        server.freeze()
+        assert await writing == 1
+
+
+@virtual
+async def test_one_that_no_replica_confirms_in_time() -> None:
+    async with Bench() as bench:
+        server = bench["db1"]
+        server.commits_unheard = 1
+        server.latency = 0.05
+        writing = start(write(bench, timeout=2))
+        await bench.until(lambda: asked(server, CONFIRMATION_QUERY) > 0, within=1)
+        server.freeze()
+        with pytest.raises(CommitUnknown, match="no replica has confirmed"):
+            await writing
 
 
 # In attempts
@@ -284,3 +330,4 @@ async def test_a_connection_that_fails_on_its_way_back_is_no_error_of_a_block(
         monkeypatch.setattr(FakeConnection, "commit", break_after)
         assert await write(bench) == 1
         assert bench["db1"].writes == ["insert 1"]
+        assert asked(bench["db1"], status_query(700)) == 0, "there is nothing to be found out"

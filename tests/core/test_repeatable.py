@@ -64,6 +64,8 @@ def test_by_what_the_server_says(code: str) -> None:
         (caused(RuntimeError("wrapped"), asyncio.CancelledError()), False),
         # All of a group.
         (group(RESET, GONE), True),
+        (group(RESET, RESET), True),
+        (group(caused(RuntimeError(), GONE), caused(RuntimeError(), GONE)), True),
         (group(RESET, SYNTAX), False),
         (group(RESET, group(GONE, ValueError())), False),
         (caused(RuntimeError("wrapped"), group(RESET, GONE)), True),

@@ -74,13 +74,7 @@ def test_a_right_adapter_that_commits_keeps_the_contract(cluster: LocalCluster, 
     bench.wait_for_no_backends()
 
 
-WRONG = [
-    *WRONG_POOLS,
-    *WRONG_CONNECTIONS,
-    *WRONG_BLOCKS,
-    *WRONG_TRANSACTIONS,
-    *WRONG_CHECKS,
-]
+WRONG = [*WRONG_POOLS, *WRONG_CONNECTIONS, *WRONG_BLOCKS, *WRONG_TRANSACTIONS, *WRONG_CHECKS]
 
 
 def test_every_test_of_the_contract_has_its_wrong_adapter() -> None:

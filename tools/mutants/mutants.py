@@ -4,6 +4,10 @@ from typing import NamedTuple
 
 from tools.simulate.mutation import MUTATIONS, Mutation
 
+ATTEMPT = "pyscopg2.core.attempts.attempt:Attempt"
+ATTEMPT_BLOCK = "pyscopg2.core.attempts.block"
+ATTEMPT_COURSE = "pyscopg2.core.attempts.course:Course"
+ATTEMPT_INQUIRY = "pyscopg2.core.attempts.inquiry"
 ACQUIRE = "pyscopg2.core.checkout.acquire:Acquire"
 ATTENTION = "pyscopg2.core.monitoring.attention:Attention"
 BOUND = "pyscopg2.core.checkout.bound:Bound"
@@ -53,6 +57,13 @@ FRESH = tuple(
 """What is about reads that are known to be fresh."""
 
 
+ATTEMPTS = tuple(
+    f"tests/core/test_{name}.py"
+    for name in ("attempts", "attempt_budget", "lost_commits", "repeatable")
+)
+"""What is about blocks that are run again."""
+
+
 class Mutant(NamedTuple):
     """A mutation, and where it is to be found."""
 
@@ -71,6 +82,11 @@ def _mutant(name: str, where: str, before: str, after: str) -> Mutant:
 def _stale(name: str, where: str, before: str, after: str) -> Mutant:
     """One for which a read may be served by a host that is not fresh enough, or by none."""
     return Mutant(Mutation(name, where, before, after), FRESH)
+
+
+def _again(name: str, where: str, before: str, after: str) -> Mutant:
+    """One for which a block is run again that must not be, or is not, or for too long."""
+    return Mutant(Mutation(name, where, before, after), ATTEMPTS)
 
 
 _SIMULATED_ONLY = {
@@ -1012,8 +1028,114 @@ _OF_FRESH_READS = (
     ),
 )
 
+_OF_ATTEMPTS = (
+    _again(
+        "a lost commit is run once more unasked",
+        f"{ATTEMPT}._is_settled",
+        "if not self._is_harmless() and await self._is_committed(failure):",
+        "if False:",
+    ),
+    _again(
+        "a lost commit is an error like others",
+        f"{ATTEMPT}._is_settled",
+        "if self._is_unsaid(failure):",
+        "if False:",
+    ),
+    _again(
+        "what failed after the commit counts",
+        f"{ATTEMPT}._is_settled",
+        "if progress.is_committed:",
+        "if False:",
+    ),
+    _again(
+        "no number is no evidence",
+        f"{ATTEMPT}._is_harmless",
+        "return self._idempotent or (evidence is not None and evidence.xid is None)",
+        "return self._idempotent",
+    ),
+    _again(
+        "committed in another life is committed",
+        "pyscopg2.core.attempts.evidence:find",
+        "if now == before:",
+        "if now.system_identifier == before.system_identifier:",
+    ),
+    _again(
+        "another system's word counts",
+        "pyscopg2.core.attempts.evidence:find",
+        "if now.system_identifier != before.system_identifier or now.timeline < before.timeline:",
+        "if now.timeline < before.timeline:",
+    ),
+    _again(
+        "an older timeline's word counts",
+        "pyscopg2.core.attempts.evidence:find",
+        "if now.system_identifier != before.system_identifier or now.timeline < before.timeline:",
+        "if now.system_identifier != before.system_identifier:",
+    ),
+    _again(
+        "a found commit is not confirmed",
+        f"{ATTEMPT_INQUIRY}:inquire",
+        "if finding is Finding.COMMITTED:",
+        "if False:",
+    ),
+    _again(
+        "who is in progress is not asked again",
+        f"{ATTEMPT_INQUIRY}:inquire",
+        "is_found = finding is not Finding.UNDER_WAY",
+        "is_found = True",
+    ),
+    _again(
+        "a refusal of evidence comes within the transaction",
+        f"{ATTEMPT_BLOCK}:_tells_evidence",
+        "if shared.tells_evidence is None:",
+        "if False:",
+    ),
+    _again(
+        "the budget is not asked",
+        f"{ATTEMPT_COURSE}.pause",
+        "if not is_load or self._budget.spend(self._loop.time()):",
+        "if True:",
+    ),
+    _again(
+        "the first repeat waits",
+        f"{ATTEMPT_COURSE}.pause",
+        "backoff(self.number - 1)",
+        "backoff(self.number)",
+    ),
+    _again(
+        "the last error is raised",
+        f"{ATTEMPT_COURSE}.give_up",
+        "raise first or last",
+        "raise last",
+    ),
+    _again(
+        "a read that writes is run again",
+        "pyscopg2.core.attempts.repeatable:is_repeatable",
+        "demoted = () if read_only else _DEMOTED",
+        "demoted = _DEMOTED",
+    ),
+    _again(
+        "one lost member is enough of a group",
+        "pyscopg2.core.attempts.repeatable:_all_start_with",
+        "return all(",
+        "return any(",
+    ),
+    _again(
+        "the manager's own errors are looked through",
+        "pyscopg2.core.attempts.repeatable:_codes",
+        "if isinstance(exc, PyscopgError) or not isinstance(exc, Exception):",
+        "if not isinstance(exc, Exception):",
+    ),
+    _again(
+        "a shutdown at the commit says that nothing is committed",
+        "pyscopg2.core.attempts.repeatable:is_rolled_back",
+        "code is not None and not code.startswith(_NOT_SAID)",
+        "code is not None and not code.startswith('08')",
+    ),
+)
+
 MUTANTS = (
     *_OWN,
+    *_OF_ATTEMPTS,
     *_OF_FRESH_READS,
     *(Mutant(mutation) for mutation in MUTATIONS if mutation.name not in _SIMULATED_ONLY),
 )

@@ -190,7 +190,7 @@ class Attempt(Generic[ConnT]):
             if finding is not Finding.UNKNOWN:
                 return finding is Finding.COMMITTED
         raise CommitUnknown(
-            f"the connection was lost while {what} was being committed, and it can't be found out"
-            f" whether it is: {words}. Look for what it wrote before you run it again, or say"
+            f"the connection was lost while {what} was being committed, and nobody knows whether"
+            f" that stands: {words}. Look for what it wrote before you run it again, or say"
             " idempotent=True where running it twice does no harm"
         ) from failure

@@ -50,6 +50,7 @@ async def inquire(
     while course.left > 0:
         progress = Progress()
         finding = Finding.UNDER_WAY
+        is_found = False
         try:
             async with connected(shared, acquires, course, progress) as connection:
                 answer = await shared.adapter.fetch_scalar(connection, status_query(xid))
@@ -57,17 +58,18 @@ async def inquire(
                 words = _WORDS[finding]
                 if finding is Finding.COMMITTED:
                     await shared.adapter.fetch_scalar(connection, CONFIRMATION_QUERY)
-        except AcquireTimeoutError:
-            break
+                is_found = finding is not Finding.UNDER_WAY
         except Exception as exc:
-            if progress.is_expired:
+            if is_found:
+                # What failed is only the connection's way back.
+                return finding, words
+            if progress.is_expired or isinstance(exc, AcquireTimeoutError):
                 break
-            finding = Finding.UNDER_WAY
             words = f"the master was asked, and failed: {describe(exc, shared.secrets)}"
             is_early = sqlstate_of(exc, shared.adapter.sqlstate) == _RECOVERING
             if not is_early and not is_repeatable(exc, shared.adapter, read_only=False):
                 break
-        if finding is not Finding.UNDER_WAY:
+        if is_found:
             return finding, words
         tries += 1
         await asyncio.sleep(min(backoff(tries), course.left))

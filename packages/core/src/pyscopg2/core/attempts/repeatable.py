@@ -60,25 +60,26 @@ def is_repeatable(exc: BaseException, adapter: Adapter[Any, Any], *, read_only: 
 
 def is_rolled_back(exc: BaseException, adapter: Adapter[Any, Any]) -> bool:
     """Whether the server has said, with the error of a COMMIT, that nothing is committed."""
-    return all(
-        code is not None and not code.startswith(_NOT_SAID) for code in _codes(exc, adapter, set())
-    )
+    return all(code is not None and not code.startswith(_NOT_SAID) for code in _codes(exc, adapter))
 
 
 def _all_start_with(known: tuple[str, ...], exc: BaseException, adapter: Adapter[Any, Any]) -> bool:
-    return all(code is not None and code.startswith(known) for code in _codes(exc, adapter, set()))
+    return all(code is not None and code.startswith(known) for code in _codes(exc, adapter))
 
 
 def _codes(
-    exc: BaseException | None, adapter: Adapter[Any, Any], seen: set[int]
+    exc: BaseException | None, adapter: Adapter[Any, Any], seen: frozenset[int] = frozenset()
 ) -> list[str | None]:
     """What an error comes from, as a SQLSTATE: of a group, of each of its members.
 
     The first link counts that tells anything, from the error down its causes. Not its context: an
     error that is raised while another is handled is somebody's own. None: nothing is known.
+
+    ``seen``: those on the way here, since causes may go round in a circle. Two members of a group
+    may have one cause.
     """
     while exc is not None and id(exc) not in seen:
-        seen.add(id(exc))
+        seen |= {id(exc)}
         if isinstance(exc, BaseExceptionGroup):
             group = cast("BaseExceptionGroup[BaseException]", exc)
             return [code for each in group.exceptions for code in _codes(each, adapter, seen)]

@@ -129,7 +129,7 @@ class TransactionContract(Generic[PoolT, ConnT]):
 
                 error = await bench.fails(fail(), "the server refuses it")
                 is_told = is_lost(error, bench.adapter)
-                assert not is_told, f"is_lost_error() tells that a connection is lost, of {error!r}"
+                assert not is_told, f"it is told that a connection is lost, of {error!r}"
             await bench.no_transactions()
             await bench.release(connection, pool)
 

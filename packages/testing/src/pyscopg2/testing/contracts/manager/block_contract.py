@@ -4,7 +4,8 @@ from typing import Generic
 
 import pytest
 
-from pyscopg2.core.adapter import ConnT, PoolT
+from pyscopg2.core.adapter import ConnT, PoolT, RunsTransactions
+from pyscopg2.testing.bench import PATIENCE
 from pyscopg2.testing.contracts.manager.desk import SIZE, Desk
 from pyscopg2.testing.contracts.own_loop import in_own_loop
 
@@ -66,3 +67,25 @@ class BlockContract(Generic[PoolT, ConnT]):
             assert desk.has(end) is driver.autocommit, (
                 "it was committed on a connection that was cut off"
             )
+
+    @in_own_loop
+    async def test_a_block_whose_connection_is_lost_is_run_once_more_by_attempts(
+        self, desk: Desk[PoolT, ConnT]
+    ) -> None:
+        desk.needs("sqlstates")
+        blocks = 0
+        async with desk.manager() as manager:
+            if not isinstance(manager.adapter, RunsTransactions):
+                pytest.skip("the adapter runs no transactions for attempts")
+            async for attempt in manager.attempts(timeout=PATIENCE):
+                async with attempt as connection:
+                    blocks += 1
+                    pid = await desk.pid_of(manager, connection)
+                    await desk.insert(connection, f"by attempt {blocks}")
+                    if blocks == 1:
+                        await desk.end_process(pid)
+                    await desk.insert(connection, f"also by attempt {blocks}")
+        assert blocks == 2, "a block whose connection was lost is run once more"
+        assert not desk.has("by attempt 1"), "a transaction that was lost is committed"
+        assert desk.has("by attempt 2"), "an attempt that ended well is not committed"
+        assert desk.has("also by attempt 2"), "an attempt that ended well is not committed"
