@@ -17,34 +17,30 @@ def resolve(
     if node["refdomain"] != "py":
         return None
     objects = cast("PythonDomain", env.get_domain("py")).objects
-    target: str = node["reftarget"]
-    found = _documented(target, objects, str(node.get("py:class") or ""))
+    found = _documented(node["reftarget"], objects, str(node.get("py:class") or ""))
     if found is not None:
         place = objects[found]
-        where = node["refdoc"]
-        return _link(app, where, place.docname, place.node_id, found, contnode)
+        return make_refnode(
+            app.builder, node["refdoc"], place.docname, place.node_id, contnode, found
+        )
     # Of the role that docstrings use for all names, also those of PostgreSQL and of drivers.
     return contnode if node["reftype"] == "obj" else None
 
 
 def _documented(target: str, objects: dict[str, ObjectEntry], near: str) -> str | None:
-    """The one documented name that this may be short for."""
-    name = (
-        target.removesuffix("()").rpartition(".")[2] if target.startswith("pyscopg2.") else target
-    )
-    ends = [full for full in objects if full.endswith(f".{name.removesuffix('()')}")]
+    """The one documented name that this may be short for. ``near``: the class where it stands."""
+    name = target.removesuffix("()")
+    if name.startswith("pyscopg2."):
+        name = name.rpartition(".")[2]
+    ends = [full for full in objects if full.endswith(f".{name}")]
     same = [full for full in ends if near and f".{near}." in f".{full}"]
-    for candidates in (same, ends):
+    # A bare word such as `timeout` is a name of the class that it stands in, or an argument.
+    elsewhere = ends if "." in name or not name[:1].islower() else []
+    for candidates in (same, elsewhere):
         real = sorted({full for full in candidates if not objects[full].aliased})
         if len(real) == 1:
             return real[0]
     return None
-
-
-def _link(
-    app: Sphinx, where: str, there: str, anchor: str, title: str, contnode: Element
-) -> Element:
-    return make_refnode(app.builder, where, there, anchor, contnode, title)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
