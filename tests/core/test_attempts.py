@@ -1,8 +1,10 @@
 """Attempts: what is run once more, when, until when, and what is raised in the end."""
 
 import asyncio
+import gc
 import itertools
 import random
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -54,6 +56,13 @@ def texts(bench: Bench, name: str = "db1") -> list[str]:
     """What was sent on users' connections, in short."""
     asked = {"begin", "commit", "rollback", "select"}
     return [e.text for e in bench[name].log if e.text in asked or e.text.startswith("insert")]
+
+
+def remembered(errors: "weakref.WeakSet[FakeError]") -> FakeError:
+    """An error, which no frame of a traceback knows by name."""
+    error = FakeError.of("40001")
+    errors.add(error)
+    return error
 
 
 # What is run once more
@@ -429,6 +438,24 @@ async def test_a_manager_that_is_closed() -> None:
         await bench.manager.close()
         with pytest.raises(PoolManagerClosedError):
             await write(bench)
+
+
+@virtual
+async def test_what_went_wrong_is_not_kept_longer_than_it_is_needed() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        async with Bench() as bench:
+            kept: weakref.WeakSet[FakeError] = weakref.WeakSet()
+
+            def fail(number: int, _: FakeConnection) -> None:
+                if number < 4:
+                    raise remembered(kept)
+
+            assert await write(bench, fail) == 4
+            assert not kept
+    finally:
+        gc.enable()
 
 
 # The budget

@@ -119,7 +119,9 @@ class Attempt(Generic[ConnT]):
                 return False
             raise failure
         finally:
-            del failure  # its traceback knows this frame
+            if self.stage is Stage.OVER:
+                self._course.end()
+            del failure, exc  # their tracebacks know this frame
 
     async def _is_settled(self, failure: Exception) -> bool:
         """Whether nobody has to hear of an error with which the block ended. There are six cases:

@@ -49,7 +49,11 @@ class Attempts(Generic[ConnT]):
             )
         else:
             self._last = None
-            await self._course.pause(last.failure, is_load=last.had_connection)
+            failure, last.failure = last.failure, None
+            try:
+                await self._course.pause(failure, is_load=last.had_connection)
+            finally:
+                del failure  # its traceback knows this frame
         self._last = Attempt(
             self._shared,
             self._acquires,

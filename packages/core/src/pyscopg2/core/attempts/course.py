@@ -38,6 +38,10 @@ class Course:
         left = self.when - self._loop.time()
         return left if left > _MOMENT else 0.0
 
+    def end(self) -> None:
+        """There is no further attempt."""
+        self._failures.forget()
+
     async def pause(self, failure: Exception, *, is_load: bool) -> None:
         """Wait before the block is run once more, after this error.
 

@@ -29,10 +29,16 @@ class Failures:
             self._lines.append(f"attempt {number}, after {seconds:.3f} s: {said}")
 
     def told(self) -> Exception | None:
-        """The first error, with the later ones as notes; None where there is none."""
-        if self.first is not None:
+        """The first error, with the later ones as notes; None where there is none. It is not kept:
+        its traceback knows the block of its user, which knows who keeps it."""
+        first, self.first = self.first, None
+        if first is not None:
             if more := self._count - len(self._lines):
-                self.first.add_note(f"{more} more errors")
+                first.add_note(f"{more} more errors")
             for line in self._lines:
-                self.first.add_note(line)
-        return self.first
+                first.add_note(line)
+        return first
+
+    def forget(self) -> None:
+        """Nobody asks any more."""
+        self.first = None
