@@ -41,13 +41,13 @@ def stage(into: Path, root: Path = ROOT) -> None:
         _write(into, page.path, links.rewritten(page, text))
     # Pages that stand in no file of their own.
     paths = [page.path for page in known.values()]
-    home = known[PurePosixPath("README.md")]
     _append(into / "index.md", _navigation(paths))
     for section in _sections(paths):
         _complete(into, section, paths)
     architecture = known[DOCS / "architecture.md"]
     glossary = (root / architecture.source).read_text().partition("\n## Glossary\n")[2]
-    _write(into, PurePosixPath("glossary.md"), links.rewritten(home, f"# Glossary\n{glossary}"))
+    glossary = links.rewritten(architecture, f"# Glossary\n{glossary}")
+    _write(into, PurePosixPath("glossary.md"), glossary)
     for name, modules in API.items():
         _write(into, PurePosixPath(f"api/{name}.md"), _reference(modules))
     _index(into, "api", "API", "Every public name: what it takes, gives back and raises.", API)
