@@ -117,3 +117,10 @@ def test_the_commands_are_scripts_of_the_environment() -> None:
     for where, text in snippets("sh"):
         for name in re.findall(r"hatch run (\S+)", text):
             assert name in scripts, f"{where}: {name}"
+
+
+def test_what_python_says_where_the_adapter_is_not_named() -> None:
+    """Nobody ships `pyscopg2/__init__.py`, so that the words are Python's own."""
+    with pytest.raises(ImportError) as error:
+        exec("from pyscopg2 import PoolManager")
+    assert str(error.value) in (ROOT / "README.md").read_text()

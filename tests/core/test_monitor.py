@@ -144,6 +144,7 @@ def nonsense() -> object:
 VERBS = (
     "reserve",
     "create_pool",
+    "get_pool_maxsize",
     "terminate_pool",
     "close_pool",
     "fetch_scalar",
@@ -205,14 +206,34 @@ async def test_a_check_that_meets_an_adapters_fault_has_failed_and_no_more(
         trap = bench.adapter.trap = Trap()
         await bench.manager.ready()
         trap.spring, trap.verb = fail, "get_pool_maxsize"
-        # Where a rival's address leads is looked at again, as often as its pool's size allows.
         bench["db2"].in_recovery = False
         await bench.until(lambda: trap.sprung > 0, 5)
         trap.verb = ""
-        assert "the monitor of db2:5432 goes on, but met: RuntimeError" in caplog.text
+        assert "db2:5432 unavailable (RuntimeError: a driver's)" in caplog.text
         assert "started anew" not in caplog.text
         bench["db2"].in_recovery = True
         await bench.until_roles("master replica", 3)
+
+
+@pytest.mark.parametrize("adapter", [Hostile, HostilePooled])
+@virtual
+async def test_a_pool_whose_size_is_not_told_is_terminated(
+    adapter: type[Hostile], caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Bench(replicas=0, adapter=adapter, ready=False) as bench:
+        assert isinstance(bench.adapter, Hostile)
+        trap = bench.adapter.trap = Trap()
+        trap.spring, trap.verb = fail, "get_pool_maxsize"
+        with pytest.raises(NotReadyError) as error:
+            await bench.manager.ready(timeout=3)
+        assert isinstance(error.value.__cause__, RuntimeError)
+        assert trap.sprung > 1
+        assert sum("RuntimeError" in record.message for record in caplog.records) == 1
+        # Those of the pools that were opened are closed.
+        assert bench["db1"].backends <= 1
+        trap.verb = ""
+        await bench.until_roles("master", 5)
+        assert bench.manager.pools
 
 
 class Filter(logging.Filter):

@@ -96,7 +96,8 @@ class Adapter(Protocol[PoolT, ConnT]):
 
     def get_pool_maxsize(self, pool: PoolT, /) -> int | None:
         """The most connections that the pool ever holds, the monitor's included where that is taken
-        from it. Asked once or twice for each pool; it does not change.
+        from it. Asked once for each pool, when it is open; it does not change. Where this raises,
+        the pool is terminated, and the check has failed.
 
         The core counts users' connections up to it, and has those who come later wait, so that
         nobody waits within the driver. None: the pool has no limit, nor has the core then; never

@@ -336,7 +336,7 @@ class Slots(Generic[PoolT]):
         host_pool = self._host_pools.pop(host.address, None)
         if host.pool is not None:
             pool = cast(PoolT, host.pool)
-            size = self._size(pool)
+            size = self._size(host.pool_size)
             tally = self._tallies.hosts[host.address]
             self._host_pools[host.address] = HostPool(host.address, pool, size, self._proofs, tally)
         if host_pool is None:
@@ -349,9 +349,8 @@ class Slots(Generic[PoolT]):
             self.wait_queues.turn_away(queue, _retired)
         return (host_pool,)
 
-    def _size(self, pool: PoolT) -> int | None:
-        """How many of the pool's connections users may have; None: no limit."""
-        size = self._adapter.get_pool_maxsize(pool)
+    def _size(self, size: int | None) -> int | None:
+        """How many of a pool's connections users may have; None: no limit."""
         return size if size is None or isinstance(self._adapter, Reserves) else size - 1
 
     def _refresh(self, host_pool: HostPool[PoolT], old: HostState, new: HostState) -> bool:

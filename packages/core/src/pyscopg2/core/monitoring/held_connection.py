@@ -163,7 +163,7 @@ class HeldConnection(Generic[PoolT]):
         published = cast("PoolT | None", self._store.topology[self._address].pool)
         is_unknown = reserved.pool is not None and reserved.pool is not published
         if is_unknown and self._keeper.pool is reserved.pool:
-            self._keeper.pool = None
+            self._keeper.let_go()
         return self._drop(reserved, with_pool=is_unknown)
 
     def drop_other(self, reserved: Reserved[PoolT]) -> None:

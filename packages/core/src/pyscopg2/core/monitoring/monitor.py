@@ -265,6 +265,7 @@ class Monitor(Generic[PoolT, ConnT]):
                 is_heard=self._is_heard,
                 is_direct=answer is not None and self._route.is_direct(answer.address),
                 pool=keeper.pool,
+                pool_size=keeper.size,
             )
         )
         serving = self._store.topology[self._address].serving

@@ -4,7 +4,7 @@ import asyncio
 import contextvars
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Generic
+from typing import Any, Generic, NamedTuple
 
 from pyscopg2.core.adapter.protocol import Adapter, PoolT
 from pyscopg2.core.dsn.target import Target
@@ -12,7 +12,16 @@ from pyscopg2.core.monitoring.attention import CONNECT_GAP, LONGEST_GAP
 from pyscopg2.core.monitoring.bounds import Bounds
 from pyscopg2.core.timing.attempt import FailedError, attempt
 
-Opened = tuple[PoolT | None, BaseException | None]
+
+class Sized(NamedTuple, Generic[PoolT]):
+    """A pool that is open, and how large it is."""
+
+    pool: PoolT
+    size: int | None
+    """The most connections that it ever holds; None where it has no limit."""
+
+
+Opened = tuple[Sized[PoolT] | None, BaseException | None]
 """A pool, or why there is none."""
 
 LONGEST_POOL_OPENING = 30.0
@@ -34,7 +43,7 @@ class PoolKeeper(Generic[PoolT]):
         self._options = options
         self._bounds = bounds
         self._background = bounds.background
-        self.pool: PoolT | None = None
+        self._sized: Sized[PoolT] | None = None
         """The host's, open."""
         self.error: BaseException | None = None
         """Why the host has no pool, though it answers."""
@@ -49,22 +58,31 @@ class PoolKeeper(Generic[PoolT]):
     @property
     def is_idle(self) -> bool:
         """There is no pool, and none is being opened."""
-        return self.pool is None and self._opening is None
+        return self._sized is None and self._opening is None
 
     @property
-    def size(self) -> int:
-        """Of the pool; 0 where it has no limit."""
-        return 0 if self.pool is None else self._adapter.get_pool_maxsize(self.pool) or 0
+    def pool(self) -> PoolT | None:
+        """The host's, open."""
+        return None if self._sized is None else self._sized.pool
+
+    @property
+    def size(self) -> int | None:
+        """Of the pool; None where it has no limit, or there is none."""
+        return None if self._sized is None else self._sized.size
 
     def adopt(self, pool: PoolT) -> None:
-        """Keep one that is open already."""
+        """Keep one that is open already. Raises what the adapter does."""
         if pool is not self.pool:
-            self.pool = pool
+            self._sized = self._measured(pool)
             self.has_served = False
+
+    def let_go(self) -> None:
+        """Of the pool, which somebody else ends."""
+        self._sized = None
 
     def forget(self) -> None:
         """The host has none any more. One that is being opened ends here."""
-        self.pool = None
+        self._sized = None
         self.error = None
         self.stop_opening()
 
@@ -94,14 +112,14 @@ class PoolKeeper(Generic[PoolT]):
         opening = self._opening = loop.create_task(self._open(), context=context)
 
         def end(_: object) -> None:
-            pool, error = (None, None) if opening.cancelled() else opening.result()
+            sized, error = (None, None) if opening.cancelled() else opening.result()
             if opening is self._opening:
                 self._opening = None
-                self.pool, self.error = pool, error
+                self._sized, self.error = sized, error
                 self.has_served = False
                 opened()
-            elif pool is not None:
-                self._end(pool)
+            elif sized is not None:
+                self._end(sized)
 
         opening.add_done_callback(end)
 
@@ -110,19 +128,33 @@ class PoolKeeper(Generic[PoolT]):
         seconds = 4 * self._bounds.opening(self._slow, LONGEST_POOL_OPENING / 4)
         late = TimeoutError(f"no pool within {seconds:g} s")
         try:
-            pool = await attempt(self._create(), seconds, late, self._background, undo=self._end)
+            sized = await attempt(self._create(), seconds, late, self._background, undo=self._end)
         except FailedError as failed:
             self._slow = self._slow + 1 if failed.error is late else 0
             return None, failed.error
         self._slow = 0
-        return pool, None
+        return sized, None
 
-    async def _create(self) -> PoolT:
-        return await self._adapter.create_pool(self._target, **self._options)
+    async def _create(self) -> Sized[PoolT]:
+        pool = await self._adapter.create_pool(self._target, **self._options)
+        try:
+            return self._measured(pool)
+        except BaseException:
+            self._background.spawn(self._terminate(pool))
+            raise
 
-    def _end(self, pool: PoolT) -> None:
+    def _measured(self, pool: PoolT) -> Sized[PoolT]:
+        """Here, and not where it is published: an adapter that raises is the fault of this check,
+        and the pool is nobody's yet."""
+        size = self._adapter.get_pool_maxsize(pool)
+        # Adapters without a type checker.
+        if not isinstance(size, int | None):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"get_pool_maxsize() must be a whole number or None, not {size!r}")
+        return Sized(pool, size)
+
+    def _end(self, sized: Sized[PoolT]) -> None:
         """Of no use any more, and nobody has heard of it."""
-        self._background.spawn(self._terminate(pool))
+        self._background.spawn(self._terminate(sized.pool))
 
     async def _terminate(self, pool: PoolT) -> None:
         async with asyncio.timeout(self._bounds.refresh_timeout):

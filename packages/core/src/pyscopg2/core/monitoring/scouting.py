@@ -98,7 +98,7 @@ class Scouting(Generic[PoolT]):
             self._gap = min(2 * gap, LONGEST_GAP)
         if self._held.is_in_pool:
             # A pool may open as many connections as it has slots: each is one more connect.
-            gap = min(max(gap, CONNECT_GAP * self._keeper.size), LONGEST_GAP)
+            gap = min(max(gap, CONNECT_GAP * (self._keeper.size or 0)), LONGEST_GAP)
         self._pause = gap
         return True
 

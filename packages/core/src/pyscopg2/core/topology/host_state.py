@@ -68,6 +68,8 @@ class Observation:
     """Whether the connection over which it answered is open, as far as is known."""
     pool: object = field(default=None, repr=False)
     """The host's driver pool of now; None while it has none."""
+    pool_size: int | None = None
+    """The most connections that it ever holds; None where it has no limit."""
 
 
 class Live:
@@ -132,6 +134,8 @@ class HostState:
     """Of a primary: what it has told of its log."""
     serial: int = 0
     has_pool: bool = False
+    pool_size: int | None = None
+    """The most connections that its pool ever holds; None where that has no limit."""
     live: Live = field(default_factory=Live, repr=False, compare=False)
 
     @property
@@ -227,6 +231,7 @@ def observe(host: HostState, seen: Observation) -> HostState:
         live=Live(seen.pool, seen.error, heard),
         has_failed=seen.error is not None,
         has_pool=seen.pool is not None,
+        pool_size=seen.pool_size,
         reason=seen.reason,
         hopeless=seen.hopeless,
         serial=seen.serial,
