@@ -18,7 +18,7 @@ CONFLICTS = ["40001", "40P01"]
 NEITHER = ["23505", "42601", "42501", "57014", "53300", "25P02", "57P04", "XX000", "55P03", "40002"]
 
 
-def caused(error: BaseException, cause: BaseException) -> BaseException:
+def caused(error: Exception, cause: BaseException) -> Exception:
     error.__cause__ = cause
     return error
 
