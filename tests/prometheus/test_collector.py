@@ -225,7 +225,7 @@ def test_no_label_has_a_secret() -> None:
     network = FakeNetwork.cluster()
     for dsn in (
         "postgresql://app:p4ss@db1,db2/shop",
-        "postgresql://app:half@p4ss@db1/shop",
+        "postgresql://app:12/p4ss@db1/shop",
         "host=db1 user=app dbname='shop;password=p4ss'",
     ):
         text = text_of(PoolCollector(manager_on(FakeAdapter(network), dsn)))
