@@ -1,8 +1,9 @@
 """The part of `pyscopg2.testing.contract` on transactions around blocks that are tried again."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Generic, cast
+from typing import Generic, cast
 
 import pytest
 
@@ -22,9 +23,10 @@ class TransactionContract(Generic[PoolT, ConnT]):
     async def test_a_transaction_is_committed_with_the_end_of_its_block_and_not_before(
         self, bench: Bench[PoolT, ConnT]
     ) -> None:
+        begin = _needed(bench)
         async with bench.pool(0, 1) as pool:
             connection = await bench.acquire(pool)
-            async with _transaction(bench, connection):
+            async with begin(connection):
                 item = await bench.insert(connection)
                 told = parse_evidence(await bench.fetch(connection, EVIDENCE_QUERY))
                 assert told is not None, "fetch_scalar() gives something else than the text"
@@ -39,6 +41,7 @@ class TransactionContract(Generic[PoolT, ConnT]):
     async def test_a_transaction_whose_block_raises_is_rolled_back(
         self, bench: Bench[PoolT, ConnT]
     ) -> None:
+        begin = _needed(bench)
         async with bench.pool(0, 1) as pool:
             connection = await bench.acquire(pool)
             blocks = RuntimeError("the block's")
@@ -46,7 +49,7 @@ class TransactionContract(Generic[PoolT, ConnT]):
 
             async def fail() -> None:
                 nonlocal item
-                async with _transaction(bench, connection):
+                async with begin(connection):
                     item = await bench.insert(connection)
                     raise blocks
 
@@ -54,7 +57,7 @@ class TransactionContract(Generic[PoolT, ConnT]):
             assert error is blocks, f"transaction() lets pass another error: {error!r}"
             assert not bench.is_there(item), "transaction() commits a block that has raised"
             await bench.no_transactions()
-            async with _transaction(bench, connection):
+            async with begin(connection):
                 item = await bench.insert(connection)
             assert bench.is_there(item), "a transaction after one that was rolled back"
             await bench.release(connection, pool)
@@ -64,13 +67,14 @@ class TransactionContract(Generic[PoolT, ConnT]):
     async def test_a_transaction_whose_connection_is_lost_never_looks_committed(
         self, bench: Bench[PoolT, ConnT], ended_by: str
     ) -> None:
+        begin = _needed(bench)
         async with bench.pool(0, 1) as pool:
             connection = await bench.acquire(pool)
             item = ""
 
             async def lose() -> None:
                 nonlocal item
-                async with _transaction(bench, connection):
+                async with begin(connection):
                     item = await bench.insert(connection)
                     if ended_by == "server":
                         await asyncio.to_thread(bench.end_backends)
@@ -89,12 +93,13 @@ class TransactionContract(Generic[PoolT, ConnT]):
         self, bench: Bench[PoolT, ConnT], ended_by: str
     ) -> None:
         bench.needs("sqlstates", "terminates_queries")
+        begin = _needed(bench)
         async with bench.pool(0, 1) as pool:
             connection = await bench.acquire(pool)
             errors: list[Exception] = []
 
             async def lose() -> None:
-                async with _transaction(bench, connection):
+                async with begin(connection):
                     sleeping = asyncio.ensure_future(
                         _execute(bench, connection, "SELECT pg_sleep(60)")
                     )
@@ -119,12 +124,13 @@ class TransactionContract(Generic[PoolT, ConnT]):
 
     @in_own_loop
     async def test_errors_of_a_statement_are_no_loss(self, bench: Bench[PoolT, ConnT]) -> None:
+        begin = _needed(bench)
         async with bench.pool(0, 1) as pool:
             connection = await bench.acquire(pool)
             for statement in ("SELECT 1 / 0", "SELECT no_such_function()", "SELEC"):
 
                 async def fail(statement: str = statement) -> None:
-                    async with _transaction(bench, connection):
+                    async with begin(connection):
                         await bench.subject.execute(connection, statement)
 
                 error = await bench.fails(fail(), "the server refuses it")
@@ -137,11 +143,12 @@ class TransactionContract(Generic[PoolT, ConnT]):
     async def test_what_the_server_refuses_at_the_end_of_a_transaction_is_told(
         self, bench: Bench[PoolT, ConnT]
     ) -> None:
+        begin = _needed(bench)
         async with bench.pool(0, 1) as pool:
             connection = await bench.acquire(pool)
 
             async def write_twice() -> None:
-                async with _transaction(bench, connection):
+                async with begin(connection):
                     await bench.subject.execute(
                         connection, "INSERT INTO deferring VALUES ('twice'), ('twice')"
                     )
@@ -153,12 +160,11 @@ class TransactionContract(Generic[PoolT, ConnT]):
             assert bench.psql("SELECT count(*) FROM deferring") == "0", "it is written all the same"
 
 
-def _transaction(
-    bench: Bench[PoolT, ConnT], connection: ConnT
-) -> AbstractAsyncContextManager[object]:
+def _needed(bench: Bench[PoolT, ConnT]) -> Callable[[ConnT], AbstractAsyncContextManager[object]]:
+    """The verb. Asked for first of all: to skip a test is no error of what it waits for."""
     if not isinstance(bench.adapter, RunsTransactions):
         pytest.skip("the adapter runs no transactions for attempts")
-    return cast("RunsTransactions[Any]", bench.adapter).transaction(connection)
+    return cast("RunsTransactions[ConnT]", bench.adapter).transaction
 
 
 async def _execute(bench: Bench[PoolT, ConnT], connection: ConnT, statement: str) -> None:
