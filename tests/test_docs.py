@@ -9,19 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.documents import DOCUMENTS, FRAMEWORKS, PLACEHOLDER, ROOT, blocks
 
 from pyscopg2.testing.cluster import LocalCluster
 
-ROOT = Path(__file__).parent.parent
-DOCUMENTS = [
-    ROOT / "README.md",
-    ROOT / "CONTRIBUTING.md",
-    ROOT / "RELEASING.md",
-    ROOT / "SECURITY.md",
-    *sorted(ROOT.glob("packages/*/README.md")),
-    *sorted(ROOT.glob("packages/*/docs/*.md")),
-    *sorted(ROOT.glob("examples/*/README.md")),
-]
 INSTALLED = {
     path.name
     for path in ROOT.glob("packages/*")
@@ -31,8 +22,6 @@ INSTALLED = {
 }
 """Each environment runs the snippets of the packages that are installed in it."""
 
-PLACEHOLDER = "postgresql://app:secret@db1:5432,db2:5432,db3:5432/app"
-
 
 def snippets(language: str) -> list[tuple[str, str]]:
     """Where it stands, and the text."""
@@ -41,10 +30,8 @@ def snippets(language: str) -> list[tuple[str, str]]:
         package = path.relative_to(ROOT).parts[1:2]
         if path.parent != ROOT and not INSTALLED.issuperset(package):
             continue
-        text = path.read_text()
-        for block in re.finditer(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
-            line = text.count("\n", 0, block.start()) + 1
-            found.append((f"{path.relative_to(ROOT)}:{line}", block[1]))
+        for line, text in blocks(path.read_text(), language):
+            found.append((f"{path.relative_to(ROOT)}:{line}", text))
     return found
 
 
@@ -88,7 +75,9 @@ def test_there_are_snippets_to_run() -> None:
     } <= documents
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "path", [*DOCUMENTS, *FRAMEWORKS], ids=lambda path: str(path.relative_to(ROOT))
+)
 def test_links_lead_somewhere(path: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text()):
         if not target.startswith("http"):
@@ -122,6 +111,7 @@ def test_the_commands_are_scripts_of_the_environment() -> None:
         ("newest", "adapters"),
         ("lowest", "lowest"),
         ("bench", "bench"),
+        ("frameworks", "frameworks"),
         ("page", "page"),
         ("release", "release"),
         ("supported", "supported"),
