@@ -38,8 +38,8 @@ def snippets(language: str) -> list[tuple[str, str]]:
         package = path.relative_to(ROOT).parts[1:2]
         if path.parent != ROOT and not INSTALLED.issuperset(package):
             continue
-        if language == "python" and path.parent.name == "coming-from":
-            continue  # They need all drivers, and hasql: tests/site runs them.
+        if language == "python" and path.parent.name in ("coming-from", "frameworks"):
+            continue  # In environments of their own: tests/site and tests/frameworks run them.
         text = path.read_text()
         for line, block in blocks(text, language):
             found.append((f"{path.relative_to(ROOT)}:{line}", block))
@@ -103,6 +103,7 @@ def test_the_commands_are_scripts_of_the_environment() -> None:
         ("newest", "adapters"),
         ("lowest", "lowest"),
         ("bench", "bench"),
+        ("frameworks", "frameworks"),
         ("page", "page"),
         ("release", "release"),
         ("site", "site"),

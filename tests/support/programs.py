@@ -16,6 +16,18 @@ def blocks(text: str, language: str) -> Iterator[tuple[int, str]]:
         yield text.count("\n", 0, block.start()) + 1, block[1]
 
 
+def files(text: str) -> dict[str, str]:
+    """The blocks that have a name above them: a line with nothing but "`app.py`:"."""
+    found = re.finditer(r"^`([\w./-]+)`:\n\n```\w+\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    return {block[1]: block[2] for block in found}
+
+
+def commands(text: str) -> list[str]:
+    """The lines of the blocks for a shell, without their comments."""
+    lines = "".join(block for _, block in blocks(text, "sh")).splitlines()
+    return [line.partition("  #")[0].strip() for line in lines]
+
+
 def run_program(text: str, folder: Path) -> None:
     """It ends by itself, without an error or a warning; what is a test is run as one."""
     program = folder / "snippet.py"
