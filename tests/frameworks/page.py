@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import httpx
@@ -55,15 +55,15 @@ class Page:
         self.run(command)
 
     @contextlib.contextmanager
-    def running(self, command: str, **changes: str) -> Generator["Running"]:
-        """One that runs in the block, until SIGTERM. `changes` are to words of the command."""
-        argv = self._argv(command, changes)
-        log = self.folder / "log"
-        with log.open("w") as out:
+    def running(self, command: str, log: str = "log", port: int = 8000) -> Generator["Running"]:
+        """One that runs in the block, until SIGTERM. What it tells goes to that file."""
+        argv = self._argv(command, port)
+        told = self.folder / log
+        with told.open("w") as out:
             process = subprocess.Popen(
                 argv, cwd=self.folder, env=_environment(), stdout=out, stderr=out
             )
-        running = Running(process, log)
+        running = Running(process, told)
         try:
             yield running
             process.send_signal(signal.SIGTERM)
@@ -78,20 +78,18 @@ class Page:
     def served(self, command: str) -> Generator[httpx.Client]:
         """A server, on a free port instead of 8000; in the block it is ready."""
         ports = Ports()
-        port = str(ports.take())
+        port = ports.take()
         ports.release()
         with (
-            self.running(command, **{"8000": port}) as running,
+            self.running(command, port=port) as running,
             httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as client,
         ):
             running.until(lambda: _answers(client))
             yield client
 
-    def _argv(self, command: str, changes: Mapping[str, str] | None = None) -> list[str]:
+    def _argv(self, command: str, port: int = 8000) -> list[str]:
         assert command in self.commands, self.commands
-        for old, new in (changes or {}).items():
-            assert old in command
-            command = command.replace(old, new)
+        command = command.replace("8000", str(port))
         program, *arguments = shlex.split(command)
         return [str(Path(sys.executable).parent / program), *arguments]
 

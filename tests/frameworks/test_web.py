@@ -12,9 +12,10 @@ from pyscopg2.testing.cluster import LocalCluster
     [
         ("fastapi", "uvicorn --factory app:create_app --port 8000"),
         ("fastapi", "uvicorn --factory app_asyncpg:create_app --port 8000"),
+        ("litestar", "uvicorn --factory app:create_app --port 8000"),
         ("starlette", "uvicorn --factory app:create_app --port 8000"),
+        ("django", "uvicorn --factory asgi:create_app --port 8000"),
         ("aiohttp", "python -m aiohttp.web --hostname 127.0.0.1 --port 8000 app:init"),
-        ("django", "uvicorn asgi:application --port 8000"),
         (
             "gunicorn-and-uvicorn with fastapi",
             "uvicorn --factory app:create_app --workers 2 --port 8000",
@@ -32,6 +33,8 @@ def test_answers_through_a_failover(page: Page, command: str, cluster: LocalClus
         answers_through_a_failover(client, cluster)
 
 
-@pytest.mark.parametrize("page", ["fastapi", "starlette", "aiohttp", "django"], indirect=True)
+@pytest.mark.parametrize(
+    "page", ["fastapi", "litestar", "starlette", "django", "aiohttp"], indirect=True
+)
 def test_the_pages_own_tests_pass(page: Page) -> None:
     page.check()
