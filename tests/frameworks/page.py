@@ -16,7 +16,6 @@ from tests.support.waiting import PATIENCE
 
 from pyscopg2.testing.cluster.ports import Ports
 
-
 PAGES = Path(__file__).parents[2] / "packages/core/docs/frameworks"
 
 
@@ -24,10 +23,7 @@ class Page:
     """Its program, in a folder of its own; with that of another page which it is about."""
 
     def __init__(self, names: str, folder: Path, dsn: str) -> None:
-        text = "".join(
-            (PAGES / f"{name}.md").read_text()
-            for name in names.split(" with ")
-        )
+        text = "".join((PAGES / f"{name}.md").read_text() for name in names.split(" with "))
         self.commands = commands(text)
         self.files = files(text)
         self.folder = folder

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.parametrize("page", ["celery"], indirect=True)
 
 
 def test_tasks_are_done_through_a_failover(page: Page, cluster: LocalCluster) -> None:
-    cluster.psql(cluster.primary, "TRUNCATE jobs")
+    cluster.psql(cluster.primary, "TRUNCATE done_jobs")
     worker = "celery -A tasks worker --concurrency 2 --loglevel INFO"
     with page.running(worker) as running, ThreadPoolExecutor() as threads:
         running.until(lambda: " ready." in running.told)
@@ -22,5 +22,4 @@ def test_tasks_are_done_through_a_failover(page: Page, cluster: LocalCluster) ->
         running.until(lambda: running.told.count("tasks.do") > 2 * 20)
         promote(cluster)
         assert "40 jobs are done" in second.result()
-    assert cluster.psql(cluster.primary, "SELECT count(*) FROM jobs") == "40"
-
+    assert cluster.psql(cluster.primary, "SELECT count(*) FROM done_jobs") == "40"
