@@ -28,7 +28,7 @@ async def test_the_application() -> None:
     with LocalCluster(replicas=1) as cluster:
         names: dict[str, Any] = {"__name__": "readme"}
         exec(first[1].replace(PLACEHOLDER, cluster.dsn), names)
-        application = names["application"]
+        application = names["create_app"]()
         assert isinstance(application, CausalMiddleware)
         async with lifespan(application):
             browser = Browser(application)
