@@ -25,6 +25,7 @@ def create_engine(dialect: object = None) -> None:
 
 stand_in("asyncpgsa", "create_pool")
 stand_in("asyncpgsa.connection", "SAConnection")
+stand_in("aiopg.sa.exc", "ResourceClosedError")
 stand_in("aiopg.sa", "Engine", "SAConnection").__dict__["create_engine"] = create_engine
 
 project = "pyscopg2"
@@ -64,6 +65,7 @@ nitpick_ignore_regex = [
     (r"py:class", r"pyscopg2\.core\.adapter\.(aiopg|asyncpg)\.pools\.\w+"),
     (r"py:class", r"pyscopg2\.testing\.contracts\.\w+\.\w+\.\w+"),
     (r"py:class", r"pyscopg2\.asgi\.endpoint\.Endpoint"),
+    (r"py:class", r"pyscopg2\.core\.attempts\.(course|shared)\.\w+"),
     (r"py:class", r"pyscopg2\.core\.dsn\.surroundings\.Files"),
     (r"py:class", r"pyscopg2\.core\.topology\.(freshness|lsn_clock)\.\w+"),
     (r"py:class", r"pyscopg2\.core\.topology\.(host_state\.Observation|role_query\.WalState)"),

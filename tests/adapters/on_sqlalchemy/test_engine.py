@@ -59,12 +59,12 @@ async def test_each_connection_is_to_the_host_that_was_asked_for(
 async def test_two_at_once_and_one_too_many(make_manager: MakeManager) -> None:
     options = {"pool_size": 2, "max_overflow": 0}
     manager = make_manager(pool_factory_kwargs=options)
-    engine = manager.engine(timeout=0.2)
+    engine = manager.engine()
     async with engine.connect() as one, engine.connect() as two:
         pids = {await scalar(each, "SELECT pg_backend_pid()") for each in (one, two)}
         assert len(pids) == 2
         with pytest.raises(AcquireTimeoutError, match="2 of 2 in use"):
-            await engine.connect()
+            await manager.engine(timeout=0.2).connect()
     async with engine.connect() as one:
         assert await scalar(one, "SELECT pg_backend_pid()") in pids
     await nothing_is_out(manager)
