@@ -12,16 +12,23 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, a
 from sqlalchemy.pool import NullPool
 from sqlalchemy.util import greenlet_spawn
 from tests.support.cancelling import cancelled_at
-from tests.support.waiting import PATIENCE, eventually
+from tests.support.waiting import PATIENCE, eventually, turns
 
 from pyscopg2.core.errors import AcquireTimeoutError
 from pyscopg2.sqlalchemy import PoolManager, SqlalchemyAdapter
 from pyscopg2.sqlalchemy.pools import takes_at_once
 from pyscopg2.testing.cluster import LocalCluster
 
-from .support import TESTED, MakeManager, all_can_be_taken, end_backends, insert, notes, scalar
+from .support import TESTED, MakeManager, all_can_be_taken, insert, notes, scalar
 
 RECOVERY = "SELECT pg_is_in_recovery()"
+
+
+async def end_backend(cluster: LocalCluster, pid: int) -> None:
+    """Until its process is no more, and the event loop has had its chance to tell the driver."""
+    ended = f"SELECT pg_terminate_backend({pid}, 5000)"
+    assert await asyncio.to_thread(cluster.psql, cluster.primary, ended) == "t"
+    await turns(5)
 
 
 async def nothing_is_out(manager: PoolManager) -> None:
@@ -186,25 +193,28 @@ async def test_what_the_manager_terminated_is_known_to_be_lost(
     manager = make_manager()
     await manager.ready(1, 1)
 
-    async def asked(connection: AsyncConnection) -> asyncio.Future[Any]:
+    async def asked(connection: AsyncConnection) -> tuple[asyncio.Future[Any], int]:
+        pid = await scalar(connection, "SELECT pg_backend_pid()")
         asking = asyncio.ensure_future(scalar(connection, "SELECT pg_sleep(30)"))
+        asks = f"pid = {pid} AND state = 'active' AND query ~ 'pg_sleep'"
         await eventually(
-            lambda: bool(TESTED.backends(cluster, cluster.primary, "query ~ 'pg_sleep'")), "asked"
+            lambda: bool(TESTED.backends(cluster, cluster.primary, asks)), "the server is asked"
         )
-        return asking
+        return asking, pid
 
     acquired = await manager.acquire_master()
-    asking = await asked(acquired)
+    asking, pid = await asked(acquired)
     # As the manager does where its host is superseded.
     manager.adapter.terminate_connection(acquired)
     with pytest.raises(DBAPIError) as raised:
         await asking
     assert raised.value.connection_invalidated
     await manager.release(acquired)
+    await end_backend(cluster, pid)  # the server has not noticed
     async with manager.engine().connect() as connection:
         driver: Any = (await connection.get_raw_connection()).driver_connection
-        asking = await asked(connection)
-        await end_backends(cluster, cluster.primary)
+        asking, pid = await asked(connection)
+        await end_backend(cluster, pid)
         with pytest.raises(DBAPIError) as raised:
             await asking
         assert raised.value.connection_invalidated
@@ -229,8 +239,11 @@ async def test_cancelled_anywhere_nothing_is_left_out(
     engine = manager.engine()
 
     async def work(number: int) -> None:
+        async with engine.begin() as connection:
+            await insert(connection, str(number))
+            pid = await scalar(connection, "SELECT pg_backend_pid()")
         if number % 3 == 0:
-            await end_backends(cluster, cluster.primary)
+            await end_backend(cluster, pid)
         async with engine.begin() as connection:
             await insert(connection, str(number))
             async with engine.connect() as other:
@@ -311,7 +324,7 @@ async def test_what_is_idle_and_of_no_use_is_opened_anew(
             if lost == "invalidated":
                 await connection.invalidate()
         if lost == "dead":
-            await end_backends(cluster, cluster.primary)
+            await end_backend(cluster, pid)
         async with manager.acquire_master() as connection:
             assert await scalar(connection, "SELECT pg_backend_pid()") != pid
     await nothing_is_out(manager)
