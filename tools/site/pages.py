@@ -16,6 +16,7 @@ SECTIONS = {
 GUIDE = (
     "quick-start",
     "fresh-reads",
+    "attempts",
     "observing",
     "balancing",
     "dsn",
