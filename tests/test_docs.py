@@ -102,6 +102,7 @@ def test_the_commands_are_scripts_of_the_environment() -> None:
         ("adapters", "adapters"),
         ("newest", "adapters"),
         ("lowest", "lowest"),
+        ("lowest-shown", "lowest-shown"),
         ("bench", "bench"),
         ("frameworks", "frameworks"),
         ("page", "page"),
