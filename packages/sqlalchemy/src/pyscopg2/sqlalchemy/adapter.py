@@ -476,9 +476,9 @@ class SqlalchemyAdapter:
 def _is_disconnect(
     ask: Callable[[Any, Any, Any], bool], exc: Any, connection: Any, cursor: Any
 ) -> bool:
-    """What a dialect says of an error. Of a connection that the manager has terminated, SQLAlchemy
-    shows it nothing but the error."""
-    return connection is None or ask(exc, connection, cursor)
+    """What a dialect says of an error. Of a statement on a connection that the manager has
+    terminated, SQLAlchemy shows it the cursor alone; of a connect that failed, neither."""
+    return (connection is None and cursor is not None) or ask(exc, connection, cursor)
 
 
 def _refuse() -> NoReturn:
